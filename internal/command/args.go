@@ -1,0 +1,224 @@
+package command
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/mongoerr"
+)
+
+// Types is a set of BSON types that an argument may have.
+type Types uint32
+
+// Sets of types, named as MongoDB's command definitions do.
+const (
+	TObject Types = 1 << iota
+	TArray
+	TString
+	TBool
+	TInt
+	TLong
+	TDouble
+	TDecimal
+	TNull
+	TBinData
+	TTimestamp
+	TObjectID
+	TDate
+	TAny
+
+	TNumber   = TInt | TLong | TDouble | TDecimal
+	TBoolLike = TBool | TNumber
+)
+
+var typeBits = []struct {
+	bit Types
+	t   bson.Type
+}{
+	{TObject, bson.TypeDocument}, {TArray, bson.TypeArray}, {TString, bson.TypeString}, {TBool, bson.TypeBool},
+	{TLong, bson.TypeInt64}, {TInt, bson.TypeInt32}, {TDecimal, bson.TypeDecimal128}, {TDouble, bson.TypeDouble},
+	{TNull, bson.TypeNull}, {TBinData, bson.TypeBinary}, {TTimestamp, bson.TypeTimestamp},
+	{TObjectID, bson.TypeObjectID}, {TDate, bson.TypeDate},
+}
+
+// Allows reports whether t is in the set.
+func (s Types) Allows(t bson.Type) bool {
+	if s&TAny != 0 {
+		return true
+	}
+	for _, b := range typeBits {
+		if s&b.bit != 0 && b.t == t {
+			return true
+		}
+	}
+	return false
+}
+
+// names lists the set as MongoDB's messages do.
+func (s Types) names() (list []string) {
+	for _, b := range typeBits {
+		if s&b.bit != 0 {
+			list = append(list, b.t.String())
+		}
+	}
+	return list
+}
+
+func wrongType(field string, got bson.Type, want Types) error {
+	names := want.names()
+	if len(names) == 1 {
+		return mongoerr.New(mongoerr.TypeMismatch, "BSON field '%s' is the wrong type '%s', expected type '%s'", field, got, names[0])
+	}
+	return mongoerr.New(mongoerr.TypeMismatch, "BSON field '%s' is the wrong type '%s', expected types '[%s]'", field, got, strings.Join(names, ", "))
+}
+
+func missingField(field string) error {
+	return mongoerr.New(40414, "BSON field '%s' is missing but a required field", field)
+}
+
+func unknownField(field string) error {
+	return mongoerr.New(mongoerr.UnknownField, "BSON field '%s' is an unknown field.", field)
+}
+
+// checkArgs compares the body of a request with the command's row. null stands for
+// an absent argument wherever null is not a type of its own, as in MongoDB.
+func (c *Ctx) checkArgs() error {
+	cmd := c.Command
+	it := c.Body.Iter()
+	it.Next() // the command's own name
+	for it.Next() {
+		name, v := it.Key(), it.Value()
+		if g := genericArg(name); g != nil {
+			if err := g.check(c, v); err != nil {
+				return err
+			}
+			continue
+		}
+		a := cmd.arg(name)
+		if a == nil {
+			return unknownField(cmd.Name + "." + name)
+		}
+		if v.Type == bson.TypeNull || v.Type == bson.TypeUndefined {
+			continue
+		}
+		if !a.Types.Allows(v.Type) {
+			return wrongType(cmd.Name+"."+name, v.Type, a.Types)
+		}
+	}
+	for i := range cmd.Args {
+		if a := &cmd.Args[i]; a.Required && c.Arg(a.Name).IsNullish() && c.sequence(a.Name) == nil {
+			return missingField(cmd.Name + "." + a.Name)
+		}
+	}
+	return nil
+}
+
+// Arg returns a named argument of the request, missing if it is absent.
+func (c *Ctx) Arg(name string) bson.Value { return c.Body.Get(name) }
+
+// ArgDoc returns a document argument or nil.
+func (c *Ctx) ArgDoc(name string) bson.Raw {
+	if v := c.Arg(name); v.Type == bson.TypeDocument {
+		return v.Doc()
+	}
+	return nil
+}
+
+// ArgStr returns a string argument or "".
+func (c *Ctx) ArgStr(name string) string { return c.Arg(name).Str() }
+
+// ArgBool returns a bool-like argument, or def if absent.
+func (c *Ctx) ArgBool(name string, def bool) bool {
+	v := c.Arg(name)
+	if v.IsNullish() {
+		return def
+	}
+	return v.Truthy()
+}
+
+// ArgInt returns an integral argument, or def if absent. Doubles are cut towards
+// zero and clamped as MongoDB's safeNumberLong does.
+func (c *Ctx) ArgInt(name string, def int64) int64 {
+	v := c.Arg(name)
+	if v.IsNullish() {
+		return def
+	}
+	if i, ok := v.AsInt64(); ok {
+		return i
+	}
+	f, _ := v.AsFloat64()
+	switch {
+	case math.IsNaN(f):
+		return 0
+	case f >= math.MaxInt64:
+		return math.MaxInt64
+	case f <= math.MinInt64:
+		return math.MinInt64
+	}
+	return int64(f)
+}
+
+// Collection returns the collection name that stands as the command's own value.
+func (c *Ctx) Collection() (string, error) {
+	_, v := c.Body.First()
+	if v.Type != bson.TypeString {
+		return "", mongoerr.New(mongoerr.InvalidNamespace, "collection name has invalid type %s", v.Type)
+	}
+	coll := v.Str()
+	if coll == "" {
+		return "", mongoerr.New(mongoerr.InvalidNamespace, "Invalid namespace specified '%s.'", c.DB)
+	}
+	if strings.IndexByte(coll, 0) >= 0 {
+		return "", mongoerr.New(mongoerr.InvalidNamespace, "namespaces cannot have embedded null characters")
+	}
+	if len(c.DB)+1+len(coll) > 255 {
+		return "", mongoerr.New(mongoerr.InvalidNamespace, "Fully qualified namespace is too long. Namespace: %s.%s Max: 255", c.DB, coll)
+	}
+	return coll, nil
+}
+
+// Namespace is Collection joined with the database.
+func (c *Ctx) Namespace() (string, error) {
+	coll, err := c.Collection()
+	if err != nil {
+		return "", err
+	}
+	return c.DB + "." + coll, nil
+}
+
+// Sequence is a kind-1 section of a message: an argument that is an array of documents.
+type Sequence struct {
+	Name string
+	Docs []bson.Raw
+}
+
+func (c *Ctx) sequence(name string) *Sequence {
+	for i := range c.Sequences {
+		if c.Sequences[i].Name == name {
+			return &c.Sequences[i]
+		}
+	}
+	return nil
+}
+
+// ArgDocs returns the documents of an argument that may stand in the body as an
+// array or behind it as a sequence.
+func (c *Ctx) ArgDocs(name string) ([]bson.Raw, error) {
+	if s := c.sequence(name); s != nil {
+		return s.Docs, nil
+	}
+	v := c.Arg(name)
+	if v.Type != bson.TypeArray {
+		return nil, wrongType(c.Command.Name+"."+name, v.Type, TArray)
+	}
+	docs := make([]bson.Raw, 0, 8)
+	for k, e := range v.Doc().Elems() {
+		if e.Type != bson.TypeDocument {
+			return nil, wrongType(fmt.Sprintf("%s.%s.%s", c.Command.Name, name, k), e.Type, TObject)
+		}
+		docs = append(docs, e.Doc())
+	}
+	return docs, nil
+}

@@ -1,0 +1,65 @@
+package command
+
+import (
+	"context"
+
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/session"
+)
+
+// Client is the connection that a request came over, as far as commands need it.
+type Client interface {
+	ID() int64
+	RemoteAddr() string // "127.0.0.1:4321", or a socket path
+	LocalAddr() string
+	Metadata() bson.Raw                     // the hello's client document, nil before
+	SetMetadata(bson.Raw)                   // the first hello only
+	NegotiateCompression([]string) []string // what hello offers → what both speak
+	Close()                                 // drop the connection without a reply
+}
+
+// Request is one command as it came in. Its bytes are valid until Handle returns.
+type Request struct {
+	Body      bson.Raw
+	Sequences []Sequence
+	Legacy    bool // came as OP_QUERY
+	LegacyDB  string
+	ExhaustOK bool // exhaustAllowed: the reply may announce more
+	NoReply   bool // moreToCome: the client reads no reply
+}
+
+// Result says what follows the reply.
+type Result struct {
+	// Next is the request that the server runs by itself after sending this reply
+	// (exhaust): nil for none.
+	Next bson.Raw
+	// Drop closes the connection instead of replying (fail points).
+	Drop bool
+}
+
+// Ctx is one running command.
+type Ctx struct {
+	context.Context
+	Request
+	Command *Command
+	DB      string
+	Reply   *bson.Builder // the open reply document; errors replace what was written
+	Client  Client
+	Generic Generic
+	Op      *session.Operation
+	Node    *Node
+	Result  Result
+
+	skipOK      bool // the command wrote "ok" itself
+	wroteErrors bool // counts as failed in metrics though ok is 1
+	wrote       WriteResult
+	injectWCE   bson.Raw // fail point: writeConcernError to add
+}
+
+// Wrote notes the newest optime of what the command wrote; the reply waits for it
+// as the write concern asks.
+func (c *Ctx) Wrote(r WriteResult) {
+	if r.TS > c.wrote.TS {
+		c.wrote = r
+	}
+}

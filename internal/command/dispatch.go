@@ -1,0 +1,265 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/mongoerr"
+)
+
+type perCommand struct{ m sync.Map } // name → *commandCount
+
+type commandCount struct{ total, failed atomic.Int64 }
+
+func (p *perCommand) get(name string) *commandCount {
+	if v, ok := p.m.Load(name); ok {
+		return v.(*commandCount)
+	}
+	v, _ := p.m.LoadOrStore(name, new(commandCount))
+	return v.(*commandCount)
+}
+
+// Handle runs one request and writes its reply, errors included, into reply, an
+// open document that holds nothing yet.
+func (n *Node) Handle(ctx context.Context, client Client, req Request, reply *bson.Builder) Result {
+	c := &Ctx{Context: ctx, Request: req, Reply: reply, Client: client, Node: n}
+	start := n.Clock()
+	mark := reply.Mark()
+	depth := reply.Depth()
+	err := c.run()
+	if c.Result.Drop {
+		return c.Result
+	}
+	if err != nil {
+		for reply.Depth() > depth {
+			reply.End()
+		}
+		reply.Rewind(mark)
+		c.Result = Result{}
+		n.writeError(c, reply, err)
+	}
+	c.finish(err)
+	n.count(c, start, err)
+	return c.Result
+}
+
+// run finds the command, checks its arguments and runs it.
+func (c *Ctx) run() (err error) {
+	name, _ := c.Body.First()
+	if db := c.Body.Get("$db"); db.Type == bson.TypeString {
+		c.DB = db.Str()
+	} else if c.Legacy {
+		c.DB = c.LegacyDB
+	} else if db.IsMissing() {
+		return mongoerr.New(40571, "OP_MSG requests require a $db argument")
+	} else {
+		return wrongType("$db", db.Type, TString)
+	}
+	if err := validDBName(c.DB); err != nil {
+		return err
+	}
+	cmd := c.Node.Table.Lookup(name)
+	if cmd == nil || (cmd.Has(TestOnly) && !c.Node.Params.TestCommands()) {
+		return mongoerr.New(mongoerr.CommandNotFound, "no such command: '%s'", name)
+	}
+	c.Command = cmd
+	if cmd.Has(Unbuilt) {
+		return mongoerr.New(mongoerr.CommandNotSupported, "%s is not supported by Cairn: %s", name, cmd.Note)
+	}
+	if cmd.Has(AdminOnly) && c.DB != "admin" {
+		return mongoerr.New(mongoerr.Unauthorized, "%s may only be run against the admin database.", cmd.Name)
+	}
+	if err := c.checkArgs(); err != nil {
+		return err
+	}
+	if err := c.checkGeneric(); err != nil {
+		return err
+	}
+	c.Op = c.Node.Ops.Begin(c.Context, c.Client.ID(), c.Client.RemoteAddr())
+	defer c.Op.End()
+	c.Op.Metadata, c.Op.LSID = c.Client.Metadata(), c.Generic.LSID
+	c.Op.SetMaxTime(c.Generic.MaxTime)
+	if !cmd.Has(Quiet) {
+		_, v := c.Body.First()
+		ns := c.DB + ".$cmd"
+		if v.Type == bson.TypeString && !cmd.Has(AdminOnly) {
+			ns = c.DB + "." + v.Str()
+		}
+		c.Op.Describe(cmd.Name, ns, c.Body)
+	}
+	if stop, err := c.failCommand(); stop || err != nil {
+		return err
+	}
+	defer c.recoverPanic(&err)
+	if err := cmd.Run(c); err != nil {
+		return err
+	}
+	if err := c.waitWriteConcern(); err != nil {
+		return err
+	}
+	if c.injectWCE != nil {
+		c.Reply.AppendDoc("writeConcernError", c.injectWCE)
+	}
+	c.Result.Drop = c.cutReply()
+	return nil
+}
+
+func (c *Ctx) recoverPanic(err *error) {
+	if p := recover(); p != nil {
+		c.Node.Log.Error("command panicked", "command", c.Command.Name, "panic", p, "stack", string(debug.Stack()))
+		*err = mongoerr.New(mongoerr.InternalError, "%s ended by an internal error: %v", c.Command.Name, p)
+	}
+}
+
+// checkGeneric refuses combinations of generic arguments that no command takes.
+func (c *Ctx) checkGeneric() error {
+	g, cmd := &c.Generic, c.Command
+	if g.HasTxnNumber && g.LSID == nil {
+		return mongoerr.New(mongoerr.InvalidOptions, "Transaction number requires a session ID to also be specified")
+	}
+	if g.StartTxn && g.Autocommit.IsMissing() {
+		return mongoerr.New(mongoerr.InvalidOptions, "Specifying startTransaction=true requires autocommit=false.")
+	}
+	if !g.Autocommit.IsMissing() {
+		if g.Autocommit.Bool() {
+			return mongoerr.New(mongoerr.InvalidOptions, "Specifying autocommit=true is not allowed.")
+		}
+		if !g.HasTxnNumber {
+			return mongoerr.New(mongoerr.InvalidOptions, "'autocommit' field requires a transaction number to also be specified")
+		}
+		return mongoerr.New(mongoerr.IllegalOperation, "Multi-document transactions are not supported by this version of Cairn")
+	}
+	if g.HasTxnNumber && !cmd.Has(Txn) {
+		return mongoerr.New(50768, "txnNumber may only be provided for multi-document transactions and retryable write commands. autocommit:false was not provided, and %s is not a retryable write command.", cmd.Name)
+	}
+	if err := c.checkAPI(); err != nil {
+		return err
+	}
+	if g.ReadConcern.Given && !cmd.Has(Read) && !(g.ReadConcern.Level == "" || g.ReadConcern.Level == "local") {
+		return mongoerr.New(mongoerr.InvalidOptions, "Command %s does not support { readConcern: { level: \"%s\" } }", cmd.Name, g.ReadConcern.Level)
+	}
+	if g.WriteConcern.Given && !cmd.Has(Write) {
+		return mongoerr.New(mongoerr.InvalidOptions, "Command does not support writeConcern")
+	}
+	return c.checkWriteConcern()
+}
+
+func (c *Ctx) checkAPI() error {
+	g := &c.Generic
+	if g.APIVersion == "" {
+		if g.APIStrict || g.APIDeprecated || c.Body.Has("apiStrict") || c.Body.Has("apiDeprecationErrors") {
+			return mongoerr.New(4886600, "Provided apiStrict and/or apiDeprecationErrors without passing apiVersion")
+		}
+		return nil
+	}
+	if g.APIVersion != "1" {
+		return mongoerr.New(mongoerr.APIVersionError, "API version must be \"1\"")
+	}
+	if g.APIStrict && !c.Command.Has(V1) {
+		return mongoerr.New(mongoerr.APIStrictError, "Provided apiStrict:true, but the command %s is not in API Version 1. Information on supported commands and migrations in API Version 1 can be found at https://dochub.mongodb.org/core/manual-versioned-api", c.Command.Name)
+	}
+	return nil
+}
+
+// writeError writes {ok: 0, errmsg, code, codeName …}.
+func (n *Node) writeError(c *Ctx, b *bson.Builder, err error) {
+	e := n.clientError(c, err)
+	b.Double("ok", 0)
+	b.Str("errmsg", e.Message)
+	b.Int32("code", int32(e.Code))
+	b.Str("codeName", e.Code.String())
+	if e.Extra != nil {
+		b.AppendElems(e.Extra)
+	}
+	if labels := n.labels(c, e); len(labels) > 0 {
+		b.Any("errorLabels", labels)
+	}
+}
+
+// clientError turns any error into one that clients understand.
+func (n *Node) clientError(c *Ctx, err error) *mongoerr.Error {
+	if e, ok := mongoerr.As(err); ok {
+		return e
+	}
+	if c.Op != nil {
+		if ierr := c.Op.Interrupt(); ierr != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+			e, _ := mongoerr.As(ierr)
+			return e
+		}
+	}
+	if n.MapError != nil {
+		if e := n.MapError(err); e != nil {
+			return e
+		}
+	}
+	n.Log.Error("command failed", "command", c.name(), "err", err)
+	return mongoerr.New(mongoerr.InternalError, "%v", err)
+}
+
+func (c *Ctx) name() string {
+	if c.Command != nil {
+		return c.Command.Name
+	}
+	name, _ := c.Body.First()
+	return name
+}
+
+// labels adds RetryableWriteError where a retry of a session's write may help.
+func (n *Node) labels(c *Ctx, e *mongoerr.Error) []string {
+	labels := e.Labels
+	if c.Generic.HasTxnNumber && c.Command != nil && c.Command.Has(Txn) {
+		if e.Labels == nil {
+			labels = retryLabels(c, e.Code)
+		}
+	}
+	return labels
+}
+
+// finish adds what every reply ends with.
+func (c *Ctx) finish(err error) {
+	b := c.Reply
+	if err == nil && !c.skipOK {
+		b.Double("ok", 1)
+	}
+	if name := c.Node.Repl.SetName(); name != "" && c.Command != nil && c.Node.Repl.Initiated() {
+		ts, _ := c.Node.Waiter.LastApplied()
+		b.Doc("$clusterTime").Timestamp("clusterTime", ts)
+		b.Doc("signature").Binary("hash", bson.BinaryGeneric, zeroHash[:]).Int64("keyId", 0).End().End()
+		b.Timestamp("operationTime", ts)
+	}
+}
+
+var zeroHash [20]byte
+
+func (n *Node) count(c *Ctx, start time.Time, err error) {
+	if c.Command == nil {
+		n.Counters.PerCommand.get("<UNKNOWN>").total.Add(1)
+		n.Counters.Asserts.User.Add(1)
+		return
+	}
+	pc := n.Counters.PerCommand.get(c.Command.Name)
+	pc.total.Add(1)
+	if err != nil || c.wroteErrors {
+		pc.failed.Add(1)
+	}
+	if err != nil {
+		n.Counters.Asserts.User.Add(1)
+	}
+	took := n.Clock().Sub(start)
+	switch c.Command.Name {
+	case "find", "aggregate", "count", "distinct", "getMore":
+		n.Counters.ReadLatency.Add(took)
+	case "insert", "update", "delete", "findAndModify", "bulkWrite":
+		n.Counters.WriteLatency.Add(took)
+	default:
+		n.Counters.CommandLatency.Add(took)
+	}
+	if n.Observe != nil {
+		n.Observe(c, took, err)
+	}
+}

@@ -1,0 +1,206 @@
+package command
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/mongoerr"
+)
+
+// FailPoints holds what configureFailPoint switched on. Names that MongoDB's driver
+// tests use are known; another name is an error.
+type FailPoints struct {
+	mu struct {
+		sync.Mutex
+		points map[string]*failPoint
+	}
+}
+
+type failPoint struct {
+	mode      string // off, alwaysOn, times, skip, activationProbability
+	left      int64
+	prob      float64
+	data      bson.Raw
+	timesSeen int64
+}
+
+// knownFailPoints are the names configureFailPoint takes.
+var knownFailPoints = []string{"failCommand", "failGetMoreAfterCursorCheckout", "hangBeforeReply", "maxTimeAlwaysTimeOut", "maxTimeNeverTimeOut", "onPrimaryTransactionalWrite", "waitInFindBeforeMakingBatch"}
+
+// builtFailPoints are those of them that have an effect here.
+var builtFailPoints = []string{"failCommand", "maxTimeAlwaysTimeOut", "onPrimaryTransactionalWrite"}
+
+// NewFailPoints returns an empty set.
+func NewFailPoints() *FailPoints {
+	f := &FailPoints{}
+	f.mu.points = map[string]*failPoint{}
+	return f
+}
+
+// Configure sets one fail point and returns how often it was entered before.
+func (f *FailPoints) Configure(name string, mode bson.Value, data bson.Raw) (int64, error) {
+	if !slices.Contains(builtFailPoints, name) {
+		if slices.Contains(knownFailPoints, name) {
+			return 0, mongoerr.New(mongoerr.CommandNotSupported, "fail point %s is not supported by Cairn", name)
+		}
+		return 0, mongoerr.New(249, "%s not found", name)
+	}
+	p := &failPoint{data: data.Clone()}
+	switch mode.Type {
+	case bson.TypeString:
+		p.mode = mode.Str()
+		if p.mode != "off" && p.mode != "alwaysOn" {
+			return 0, mongoerr.New(mongoerr.BadValue, "unknown mode: %s", p.mode)
+		}
+	case bson.TypeDocument:
+		k, v := mode.Doc().First()
+		p.mode = string(append([]byte(nil), k...))
+		switch k {
+		case "times", "skip":
+			n, ok := v.AsInt64()
+			if !ok || n < 0 {
+				return 0, mongoerr.New(mongoerr.BadValue, "'%s' option to 'mode' must be a non-negative integer", k)
+			}
+			p.left = n
+		case "activationProbability":
+			x, _ := v.AsFloat64()
+			if x < 0 || x > 1 {
+				return 0, mongoerr.New(mongoerr.BadValue, "activationProbability must be between 0.0 and 1.0")
+			}
+			p.prob = x
+		default:
+			return 0, mongoerr.New(mongoerr.BadValue, "'mode' must be one of 'off', 'alwaysOn', 'times', 'skip' or 'activationProbability'")
+		}
+	default:
+		return 0, mongoerr.New(mongoerr.TypeMismatch, "'mode' must be a string or JSON object")
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var seen int64
+	if old := f.mu.points[name]; old != nil {
+		seen = old.timesSeen
+	}
+	p.timesSeen = seen
+	f.mu.points[name] = p
+	return seen, nil
+}
+
+// enter decides whether name fires now for something match accepts.
+func (f *FailPoints) enter(name string, match func(data bson.Raw) bool) bson.Raw {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.mu.points[name]
+	if p == nil || p.mode == "off" || !match(p.data) {
+		return nil
+	}
+	switch p.mode {
+	case "times":
+		if p.left == 0 {
+			return nil
+		}
+		p.left--
+	case "skip":
+		if p.left > 0 {
+			p.left--
+			return nil
+		}
+	case "activationProbability":
+		if rand.Float64() >= p.prob {
+			return nil
+		}
+	}
+	p.timesSeen++
+	return p.data
+}
+
+// failCommand carries out an active failCommand for this command. stop means that
+// the connection is to be dropped.
+func (c *Ctx) failCommand() (stop bool, err error) {
+	if !c.Node.Params.TestCommands() || c.Command.Name == "configureFailPoint" {
+		return false, nil
+	}
+	if c.Generic.MaxTime > 0 && c.Node.Fail.enter("maxTimeAlwaysTimeOut", func(bson.Raw) bool { return true }) != nil {
+		return false, mongoerr.New(mongoerr.MaxTimeMSExpired, "operation exceeded time limit")
+	}
+	data := c.Node.Fail.enter("failCommand", c.failMatches)
+	if data == nil {
+		return false, nil
+	}
+	if data.Get("blockConnection").Truthy() {
+		ms, _ := data.Get("blockTimeMS").AsInt64()
+		ctx, cancel := c.Op.Context()
+		wait, cancelWait := context.WithTimeout(ctx, time.Duration(ms)*time.Millisecond)
+		<-wait.Done()
+		cancelWait()
+		cancel()
+		if err := c.Op.Interrupt(); err != nil {
+			return false, err
+		}
+	}
+	if code := data.Get("errorCode"); code.IsNumber() {
+		n, _ := code.AsInt64()
+		e := mongoerr.New(mongoerr.Code(n), "Failing command via 'failCommand' failpoint")
+		if labels := data.Get("errorLabels"); labels.Type == bson.TypeArray {
+			for v := range labels.Doc().Values() {
+				e.Labels = append(e.Labels, v.Str())
+			}
+		} else {
+			e.Labels = retryLabels(c, e.Code)
+		}
+		if ex := data.Get("errorExtraInfo"); ex.Type == bson.TypeDocument {
+			e.Extra = ex.Doc()
+		}
+		return false, e
+	}
+	if data.Get("closeConnection").Truthy() {
+		c.Result.Drop = true
+		return true, nil
+	}
+	if wce := data.Get("writeConcernError"); wce.Type == bson.TypeDocument {
+		c.injectWCE = wce.Doc()
+	}
+	return false, nil
+}
+
+// cutReply carries out onPrimaryTransactionalWrite: the retryable write is done, its
+// reply is never sent.
+func (c *Ctx) cutReply() bool {
+	if !c.Generic.HasTxnNumber || !c.Command.Has(Txn) || !c.Node.Params.TestCommands() {
+		return false
+	}
+	data := c.Node.Fail.enter("onPrimaryTransactionalWrite", func(bson.Raw) bool { return true })
+	return data != nil && (!data.Has("closeConnection") || data.Get("closeConnection").Truthy())
+}
+
+func (c *Ctx) failMatches(data bson.Raw) bool {
+	cmds := data.Get("failCommands")
+	if cmds.Type != bson.TypeArray {
+		return false
+	}
+	found := false
+	for v := range cmds.Doc().Values() {
+		found = found || v.Str() == c.Command.Name || slices.Contains(c.Command.Aliases, v.Str())
+	}
+	if app := data.Get("appName"); found && app.Type == bson.TypeString {
+		found = c.Client.Metadata().Path("application.name").Str() == app.Str()
+	}
+	if ns := data.Get("namespace"); found && ns.Type == bson.TypeString {
+		_, v := c.Body.First()
+		found = ns.Str() == c.DB+"."+v.Str()
+	}
+	return found
+}
+
+// retryableCodes are the errors after which drivers retry a write.
+var retryableCodes = []mongoerr.Code{6, 7, 89, 91, 134, 189, 262, 317, 358, 9001, 10107, 11600, 11602, 13435, 13436, 384, 462}
+
+func retryLabels(c *Ctx, code mongoerr.Code) []string {
+	if c.Generic.HasTxnNumber && c.Command.Has(Txn) && slices.Contains(retryableCodes, code) {
+		return []string{"RetryableWriteError"}
+	}
+	return nil
+}

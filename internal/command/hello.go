@@ -1,0 +1,178 @@
+package command
+
+import (
+	"context"
+	"time"
+
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/mongoerr"
+)
+
+// Limits and versions that hello reports.
+const (
+	MaxBSONObjectSize   = 16 << 20
+	MaxMessageSizeBytes = 48000000
+	MaxWriteBatchSize   = 100000
+	MaxWireVersion      = 25
+	SessionMinutes      = 30
+)
+
+var helloArgs = []Arg{
+	{Name: "client", Types: TObject}, {Name: "compression", Types: TArray}, {Name: "topologyVersion", Types: TObject},
+	{Name: "maxAwaitTimeMS", Types: TNumber}, {Name: "helloOk", Types: TBoolLike}, {Name: "loadBalanced", Types: TBool},
+	{Name: "saslSupportedMechs", Types: TString}, {Name: "speculativeAuthenticate", Types: TObject},
+	{Name: "internalClient", Types: TObject}, {Name: "hostInfo", Types: TString}, {Name: "forShell", Types: TBoolLike},
+	{Name: "hangUpOnStepDown", Types: TBool}, {Name: "backpressure", Types: TBool},
+}
+
+var helloCommands = []Command{
+	{Name: "hello", Flags: Hello | V1 | Exhaust | Quiet, Args: helloArgs, Run: runHello, Help: "Describes the server and its role; may wait for a change of topology."},
+	{Name: "isMaster", Aliases: []string{"ismaster"}, Flags: Hello | Exhaust | Quiet, Args: helloArgs, Run: runHello, Help: "The older name of hello."},
+}
+
+func runHello(c *Ctx) error {
+	name, _ := c.Body.First()
+	legacy := name != "hello"
+	if md := c.ArgDoc("client"); md != nil {
+		if c.Client.Metadata() != nil && !c.Legacy {
+			return mongoerr.New(mongoerr.ClientMetadataCannotBeMutated, "The client metadata document may only be sent in the first hello")
+		}
+		c.Client.SetMetadata(md.Clone())
+	}
+	if err := c.awaitTopology(); err != nil {
+		return err
+	}
+	b, repl := c.Reply, c.Node.Repl
+	primary := repl.SetName() == "" || repl.Initiated()
+	if c.ArgBool("helloOk", false) {
+		b.Bool("helloOk", true)
+	}
+	pid, counter, _ := repl.Topology()
+	b.Doc("topologyVersion").ObjectID("processId", pid).Int64("counter", counter).End()
+	if repl.SetName() != "" && repl.Initiated() {
+		helloSet(c)
+	}
+	if legacy {
+		b.Bool("ismaster", primary)
+	} else {
+		b.Bool("isWritablePrimary", primary)
+	}
+	if repl.SetName() != "" {
+		b.Bool("secondary", false)
+		if !repl.Initiated() {
+			b.Str("info", "Does not have a valid replica set config").Bool("isreplicaset", true)
+		}
+	}
+	b.Int32("maxBsonObjectSize", MaxBSONObjectSize).Int32("maxMessageSizeBytes", MaxMessageSizeBytes).Int32("maxWriteBatchSize", MaxWriteBatchSize)
+	b.Date("localTime", bson.NewDateTime(c.Node.Clock()))
+	b.Int32("logicalSessionTimeoutMinutes", SessionMinutes)
+	b.IntOrLong("connectionId", c.Client.ID())
+	b.Int32("minWireVersion", 0).Int32("maxWireVersion", MaxWireVersion).Bool("readOnly", false)
+	if v := c.Arg("compression"); v.Type == bson.TypeArray {
+		var offered []string
+		for e := range v.Doc().Values() {
+			offered = append(offered, e.Str())
+		}
+		if both := c.Client.NegotiateCompression(offered); len(both) > 0 {
+			b.Any("compression", both)
+		}
+	}
+	if c.Arg("saslSupportedMechs").Type == bson.TypeString {
+		b.Array("saslSupportedMechs").End()
+	}
+	return nil
+}
+
+// helloSet adds the fields of an initiated replica set's member.
+func helloSet(c *Ctx) {
+	b, repl := c.Reply, c.Node.Repl
+	cfg := repl.Config()
+	b.Array("hosts")
+	var tags bson.Raw
+	for m := range cfg.Get("members").Doc().Values() {
+		b.Append("", m.Doc().Get("host"))
+		tags = m.Doc().Get("tags").Doc()
+	}
+	b.End()
+	b.Str("setName", repl.SetName())
+	b.Append("setVersion", cfg.Get("version"))
+	b.Str("primary", repl.Me()).Str("me", repl.Me())
+	if !tags.IsEmpty() && tags != nil {
+		b.AppendDoc("tags", tags)
+	}
+	b.ObjectID("electionId", repl.ElectionID())
+	at, aterm := c.Node.Waiter.LastApplied()
+	dt, dterm := c.Node.Waiter.LastDurable()
+	b.Doc("lastWrite")
+	b.Doc("opTime").Timestamp("ts", at).Int64("t", aterm).End()
+	b.Date("lastWriteDate", bson.DateTime(int64(at.Seconds())*1000))
+	b.Doc("majorityOpTime").Timestamp("ts", dt).Int64("t", dterm).End()
+	b.Date("majorityWriteDate", bson.DateTime(int64(dt.Seconds())*1000))
+	b.End()
+}
+
+// awaitTopology waits, when asked to, until the topology differs from the client's or
+// maxAwaitTimeMS is over, and prepares the next reply of a streaming hello.
+func (c *Ctx) awaitTopology() error {
+	tv, wait := c.ArgDoc("topologyVersion"), c.Arg("maxAwaitTimeMS")
+	if tv == nil && wait.IsMissing() {
+		return nil
+	}
+	if tv == nil || wait.IsMissing() {
+		return mongoerr.New(31368, "A request with '%s' must include '%s'", pick(tv != nil, "topologyVersion", "maxAwaitTimeMS"), pick(tv != nil, "maxAwaitTimeMS", "topologyVersion"))
+	}
+	ms := c.ArgInt("maxAwaitTimeMS", 0)
+	if ms < 0 {
+		return mongoerr.New(31373, "maxAwaitTimeMS must be a non-negative integer")
+	}
+	if tv.Get("processId").Type != bson.TypeObjectID {
+		return wrongType("hello.topologyVersion.processId", tv.Get("processId").Type, TObjectID)
+	}
+	theirs, ok := tv.Get("counter").AsInt64()
+	if !ok || theirs < 0 {
+		return mongoerr.New(31372, "topologyVersion must have a non-negative counter")
+	}
+	pid, counter, changed := c.Node.Repl.Topology()
+	if tv.Get("processId").ObjectID() == pid {
+		if theirs > counter {
+			return mongoerr.New(31382, "Received a topology version with counter: %d which is greater than the server topology version counter: %d", theirs, counter)
+		}
+		if theirs == counter {
+			ctx, cancelOp := c.Op.Context()
+			wait, cancel := context.WithTimeout(ctx, time.Duration(ms)*time.Millisecond)
+			select {
+			case <-changed:
+			case <-wait.Done():
+			}
+			cancel()
+			cancelOp()
+			if err := c.Op.Interrupt(); err != nil {
+				return err
+			}
+		}
+	}
+	if c.ExhaustOK {
+		pid, counter, _ = c.Node.Repl.Topology()
+		c.Result.Next = replaceField(c.Body, "topologyVersion", bson.V(bson.D("processId", pid, "counter", counter)))
+	}
+	return nil
+}
+
+// replaceField copies doc with the value of one field replaced.
+func replaceField(doc bson.Raw, field string, v bson.Value) bson.Raw {
+	b := bson.NewBuilder(make([]byte, 0, len(doc)+16))
+	for k, old := range doc.Elems() {
+		if k == field {
+			old = v
+		}
+		b.Append(k, old)
+	}
+	return b.Finish()
+}
+
+func pick(first bool, a, b string) string {
+	if first {
+		return a
+	}
+	return b
+}

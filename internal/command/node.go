@@ -1,0 +1,106 @@
+package command
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/mongoerr"
+	"github.com/cairndb/cairn/internal/session"
+)
+
+// Node is what the commands of one server work on. node fills it once, before the
+// first request; it is not changed afterwards.
+type Node struct {
+	Table   *Table
+	Ops     *session.Operations
+	Params  *Parameters
+	Repl    Repl
+	Waiter  Waiter
+	Fail    *FailPoints
+	Log     *slog.Logger
+	LogRing *LogRing
+	Clock   func() time.Time
+	Host    HostInfo
+	Build   BuildInfo
+	CmdLine CmdLine
+
+	// Status returns the sections of serverStatus that rooms other than command own,
+	// in the order they are shown.
+	Status []StatusSection
+	// MapError gives the client's form of errors of the rooms below, nil if it has none.
+	MapError func(error) *mongoerr.Error
+	// Observe is told of every finished command (slow log, profiler); may be nil.
+	Observe func(c *Ctx, took time.Duration, err error)
+	// Shutdown begins a clean shutdown; force skips waiting.
+	Shutdown func(force bool)
+	// RotateLog closes and reopens the log file.
+	RotateLog func() error
+
+	Counters Counters
+	fsync    FsyncLock
+}
+
+// StatusSection is one section of serverStatus; its document is built when asked for.
+type StatusSection struct {
+	Name      string
+	OnRequest bool // shown only when asked for by name
+	Build     func(b *bson.Builder)
+}
+
+// Waiter knows what is applied and durable.
+type Waiter interface {
+	// LastApplied is the newest optime that readers see.
+	LastApplied() (ts bson.Timestamp, term int64)
+	// LastDurable is the newest journaled optime.
+	LastDurable() (ts bson.Timestamp, term int64)
+	// WaitJournaled returns once everything up to ts is journaled.
+	WaitJournaled(ctx context.Context, ts bson.Timestamp) error
+}
+
+// WriteResult is the newest optime of what a command wrote.
+type WriteResult struct {
+	TS   bson.Timestamp
+	Term int64
+}
+
+// Counters are the numbers of commands since start, in serverStatus's groups.
+type Counters struct {
+	Insert, Query, Update, Delete, GetMore, Command atomic.Int64
+	Asserts                                         struct{ Regular, Warning, Msg, User, Rollovers atomic.Int64 }
+	PerCommand                                      perCommand
+	ReadLatency, WriteLatency, CommandLatency       Latency
+}
+
+// Latency sums the time of a group of operations.
+type Latency struct{ Micros, Ops atomic.Int64 }
+
+// Add counts one operation.
+func (l *Latency) Add(d time.Duration) {
+	l.Micros.Add(d.Microseconds())
+	l.Ops.Add(1)
+}
+
+// HostInfo, BuildInfo and CmdLine are the fixed facts of the process.
+type HostInfo struct {
+	Hostname string
+	Port     int
+	PID      int
+	Started  time.Time
+}
+
+// BuildInfo names what runs. MongoVersion is the behaviour that drivers may expect.
+type BuildInfo struct {
+	MongoVersion string // "8.0.x"
+	Version      string // Cairn's own
+	GitVersion   string
+	GoVersion    string
+}
+
+// CmdLine is what getCmdLineOpts shows.
+type CmdLine struct {
+	Argv   []string
+	Parsed bson.Raw
+}

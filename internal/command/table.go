@@ -1,0 +1,85 @@
+package command
+
+import (
+	"slices"
+	"strings"
+)
+
+// Flag says how a command is treated before it runs.
+type Flag uint32
+
+// The flags of a row.
+const (
+	AdminOnly Flag = 1 << iota // refused outside the admin database
+	Write                      // takes writeConcern, counted as a write, refused while fsyncLocked
+	Read                       // takes readConcern
+	Hello                      // allowed in OP_QUERY and before the handshake
+	V1                         // part of the stable API version 1
+	NoSession                  // refuses no session arguments but keeps none alive
+	Txn                        // may take txnNumber (retryable or in a transaction)
+	Exhaust                    // may be asked to stream replies
+	Unbuilt                    // known to MongoDB, not built here: CommandNotSupported
+	TestOnly                   // only with enableTestCommands=1
+	Quiet                      // left out of currentOp and the profiler
+)
+
+// Command is one row of the table.
+type Command struct {
+	Name    string
+	Aliases []string
+	Flags   Flag
+	Args    []Arg // besides the command's own name and the generic arguments
+	Run     func(*Ctx) error
+	Help    string // one sentence, shown by listCommands and COMPATIBILITY.md
+	Note    string // limits of what is built, or the reason of Unbuilt
+}
+
+// Arg is one argument of a command.
+type Arg struct {
+	Name     string
+	Types    Types
+	Required bool
+}
+
+// Has reports whether all bits of f are set.
+func (c *Command) Has(f Flag) bool { return c.Flags&f == f }
+
+func (c *Command) arg(name string) *Arg {
+	for i := range c.Args {
+		if c.Args[i].Name == name {
+			return &c.Args[i]
+		}
+	}
+	return nil
+}
+
+// Table is a lookup over rows.
+type Table struct {
+	byName map[string]*Command
+	rows   []*Command
+}
+
+// NewTable joins groups of rows; two rows of one name panic, as that is a programming error.
+func NewTable(groups ...[]Command) *Table {
+	t := &Table{byName: map[string]*Command{}}
+	for _, g := range groups {
+		for i := range g {
+			c := &g[i]
+			t.rows = append(t.rows, c)
+			for _, n := range append([]string{c.Name}, c.Aliases...) {
+				if t.byName[n] != nil {
+					panic("command: two rows named " + n)
+				}
+				t.byName[n] = c
+			}
+		}
+	}
+	slices.SortFunc(t.rows, func(a, b *Command) int { return strings.Compare(a.Name, b.Name) })
+	return t
+}
+
+// Lookup returns the row of a command name, which is case sensitive, or nil.
+func (t *Table) Lookup(name string) *Command { return t.byName[name] }
+
+// Rows returns all rows by name.
+func (t *Table) Rows() []*Command { return t.rows }
