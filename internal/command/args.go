@@ -97,6 +97,9 @@ func (c *Ctx) checkArgs() error {
 			continue
 		}
 		a := cmd.arg(name)
+		if a == nil && cmd.Has(AnyArgs) {
+			continue
+		}
 		if a == nil {
 			return unknownField(cmd.Name + "." + name)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/mongoerr"
+	"github.com/cairndb/cairn/internal/query"
 	"github.com/cairndb/cairn/internal/session"
 )
 
@@ -15,6 +16,7 @@ import (
 // first request; it is not changed afterwards.
 type Node struct {
 	Table   *Table
+	Exec    query.Executor
 	Ops     *session.Operations
 	Params  *Parameters
 	Repl    Repl

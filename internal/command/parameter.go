@@ -6,8 +6,8 @@ import (
 )
 
 var parameterCommands = []Command{
-	{Name: "getParameter", Flags: AdminOnly, Run: runGetParameter, Args: nil, Help: "Shows server parameters; {getParameter: '*'} shows all."},
-	{Name: "setParameter", Flags: AdminOnly, Run: runSetParameter, Help: "Changes a server parameter while the server runs."},
+	{Name: "getParameter", Flags: AdminOnly | AnyArgs, Run: runGetParameter, Help: "Shows server parameters; {getParameter: '*'} shows all."},
+	{Name: "setParameter", Flags: AdminOnly | AnyArgs, Run: runSetParameter, Help: "Changes a server parameter while the server runs."},
 }
 
 // parameterArgs walks the fields of getParameter and setParameter that are names of

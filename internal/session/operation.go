@@ -9,6 +9,7 @@ import (
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/mongoerr"
+	"github.com/cairndb/cairn/internal/query"
 )
 
 // Operation is one running command, as currentOp shows it and killOp ends it.
@@ -16,23 +17,23 @@ type Operation struct {
 	ID       int32
 	ConnID   int64
 	Client   string
-	AppName  string
 	Metadata bson.Raw
 	Start    time.Time
 	LSID     bson.Raw
+	// Query is the operation as the query room sees it; Kill reaches it too.
+	Query *query.OpContext
 
 	ctx      context.Context
+	cancel   context.CancelCauseFunc
 	deadline time.Time // zero without maxTimeMS
 	killed   atomic.Int32
 	reg      *Operations
 
 	mu struct {
 		sync.Mutex
-		command  string
-		ns       string
-		body     bson.Raw // aliases the request; read only while the operation runs
-		planInfo string
-		cancel   []context.CancelFunc
+		command string
+		ns      string
+		body    bson.Raw // aliases the request; nil once the operation ended
 	}
 }
 
@@ -55,7 +56,9 @@ func NewOperations() *Operations {
 
 // Begin registers an operation that lives until End. ctx ends when the client is gone.
 func (r *Operations) Begin(ctx context.Context, connID int64, client string) *Operation {
-	op := &Operation{ID: r.nextID.Add(1), ConnID: connID, Client: client, Start: time.Now(), ctx: ctx, reg: r}
+	op := &Operation{ID: r.nextID.Add(1), ConnID: connID, Client: client, Start: time.Now(), reg: r}
+	op.ctx, op.cancel = context.WithCancelCause(ctx)
+	op.Query = &query.OpContext{Ctx: op.ctx, OpID: int64(op.ID), ConnID: connID, Now: op.Start}
 	r.mu.Lock()
 	r.mu.running[op.ID] = op
 	r.mu.Unlock()
@@ -67,6 +70,7 @@ func (op *Operation) End() {
 	op.mu.Lock()
 	op.mu.command, op.mu.body = "", nil
 	op.mu.Unlock()
+	op.cancel(nil)
 	r := op.reg
 	r.mu.Lock()
 	delete(r.mu.running, op.ID)
@@ -80,42 +84,34 @@ func (op *Operation) Describe(command, ns string, body bson.Raw) {
 	op.mu.Unlock()
 }
 
-// SetPlan notes the plan summary for currentOp.
-func (op *Operation) SetPlan(summary string) {
-	op.mu.Lock()
-	op.mu.planInfo = summary
-	op.mu.Unlock()
-}
-
 // SetMaxTime starts maxTimeMS; 0 means none.
 func (op *Operation) SetMaxTime(d time.Duration) {
 	if d > 0 {
 		op.deadline = op.Start.Add(d)
+		op.Query.Deadline, op.Query.MaxTime = op.deadline, d
 	}
 }
 
-// Deadline returns when maxTimeMS runs out, zero if never.
-func (op *Operation) Deadline() time.Time { return op.deadline }
-
-// Kill makes op's next Interrupt return code.
+// Kill ends op with code: waiters wake at once, loops see it at their next look.
 func (op *Operation) Kill(code mongoerr.Code) {
-	op.killed.CompareAndSwap(0, int32(code))
-	op.mu.Lock()
-	cancel := op.mu.cancel
-	op.mu.Unlock()
-	for _, f := range cancel {
-		f()
+	if op.killed.CompareAndSwap(0, int32(code)) {
+		e := killError(code)
+		op.Query.Kill(e)
+		op.cancel(e)
 	}
 }
 
-// Interrupt returns why op has to stop, or nil. It is cheap enough for inner loops
-// that call it every few hundred documents.
+func killError(code mongoerr.Code) *mongoerr.Error {
+	if code == mongoerr.InterruptedAtShutdown {
+		return mongoerr.New(code, "interrupted at shutdown")
+	}
+	return mongoerr.New(code, "operation was interrupted")
+}
+
+// Interrupt returns why op has to stop, or nil.
 func (op *Operation) Interrupt() error {
 	if c := op.killed.Load(); c != 0 {
-		if mongoerr.Code(c) == mongoerr.InterruptedAtShutdown {
-			return mongoerr.New(mongoerr.InterruptedAtShutdown, "interrupted at shutdown")
-		}
-		return mongoerr.New(mongoerr.Code(c), "operation was interrupted")
+		return killError(mongoerr.Code(c))
 	}
 	if !op.deadline.IsZero() && time.Now().After(op.deadline) {
 		return mongoerr.New(mongoerr.MaxTimeMSExpired, "operation exceeded time limit")
@@ -129,20 +125,10 @@ func (op *Operation) Interrupt() error {
 // Context returns a context for waiting: it ends with op's deadline, with its client
 // and with Kill. After it ended, Interrupt says why. The caller calls the CancelFunc.
 func (op *Operation) Context() (context.Context, context.CancelFunc) {
-	var ctx context.Context
-	var cancel context.CancelFunc
 	if op.deadline.IsZero() {
-		ctx, cancel = context.WithCancel(op.ctx)
-	} else {
-		ctx, cancel = context.WithDeadline(op.ctx, op.deadline)
+		return op.ctx, func() {}
 	}
-	op.mu.Lock()
-	op.mu.cancel = append(op.mu.cancel, cancel)
-	op.mu.Unlock()
-	if op.killed.Load() != 0 {
-		cancel()
-	}
-	return ctx, cancel
+	return context.WithDeadline(op.ctx, op.deadline)
 }
 
 // Kill ends the operation with that id, and reports whether it was there.
@@ -189,9 +175,9 @@ func (r *Operations) Count() int {
 // Info is a copy of what currentOp shows of one operation.
 type Info struct {
 	*Operation
-	Command, NS, PlanSummary string
-	Body                     bson.Raw // a copy
-	Killed                   bool
+	Command, NS string
+	Body        bson.Raw // a copy
+	Killed      bool
 }
 
 // Snapshot returns what runs now, oldest first.
@@ -201,7 +187,7 @@ func (r *Operations) Snapshot() []Info {
 	for _, op := range ops {
 		op.mu.Lock()
 		if op.mu.command != "" {
-			infos = append(infos, Info{op, op.mu.command, op.mu.ns, op.mu.planInfo, op.mu.body.Clone(), op.killed.Load() != 0})
+			infos = append(infos, Info{op, op.mu.command, op.mu.ns, op.mu.body.Clone(), op.killed.Load() != 0})
 		}
 		op.mu.Unlock()
 	}

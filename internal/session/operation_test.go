@@ -25,8 +25,9 @@ func TestKillEndsInterruptAndWaiters(t *testing.T) {
 	if !mongoerr.Is(op.Interrupt(), mongoerr.Interrupted) {
 		t.Fatalf("Interrupt: %v", op.Interrupt())
 	}
-	if late, c := op.Context(); late.Err() == nil {
-		c()
+	late, cancelLate := op.Context()
+	defer cancelLate()
+	if late.Err() == nil {
 		t.Fatal("a context made after Kill must have ended")
 	}
 	if infos := r.Snapshot(); len(infos) != 1 || !infos[0].Killed || infos[0].NS != "db.c" {

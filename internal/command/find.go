@@ -1,0 +1,295 @@
+package command
+
+import (
+	"time"
+
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/mongoerr"
+	"github.com/cairndb/cairn/internal/query"
+)
+
+var readCommands = []Command{
+	{Name: "find", Flags: Read | V1, Run: runFind, Args: findArgs, Help: "Opens a cursor over the documents that match a filter."},
+	{Name: "getMore", Flags: Read | V1 | Exhaust, Run: runGetMore, Help: "Returns the next batch of a cursor.", Args: []Arg{
+		{"collection", TString, true}, {"batchSize", TNumber, false}, {"term", TNumber, false}, {"lastKnownCommittedOpTime", TObject, false}}},
+	{Name: "killCursors", Flags: V1, Run: runKillCursors, Help: "Closes cursors.", Args: []Arg{{"cursors", TArray, true}}},
+	{Name: "aggregate", Flags: Read | Write | V1, Run: runAggregate, Args: aggregateArgs, Help: "Runs an aggregation pipeline."},
+	{Name: "count", Flags: Read | V1, Run: runCount, Args: countArgs, Help: "Counts the documents that match a query."},
+	{Name: "distinct", Flags: Read, Run: runDistinct, Args: distinctArgs, Help: "Lists the distinct values of a field."},
+	{Name: "explain", Flags: Read | V1, Run: runExplain, Help: "Shows how a command would be run, or was.", Args: []Arg{{"verbosity", TString, false}}},
+}
+
+var findArgs = []Arg{
+	{"filter", TObject, false}, {"sort", TObject, false}, {"projection", TObject, false}, {"hint", TObject | TString, false},
+	{"skip", TNumber, false}, {"limit", TNumber, false}, {"batchSize", TNumber, false}, {"singleBatch", TBoolLike, false},
+	{"max", TObject, false}, {"min", TObject, false}, {"returnKey", TBoolLike, false}, {"showRecordId", TBoolLike, false},
+	{"tailable", TBoolLike, false}, {"oplogReplay", TBoolLike, false}, {"noCursorTimeout", TBoolLike, false},
+	{"awaitData", TBoolLike, false}, {"allowPartialResults", TBoolLike, false}, {"collation", TObject, false},
+	{"allowDiskUse", TBoolLike, false}, {"let", TObject, false}, {"ntoreturn", TNumber, false},
+	{"$_requestResumeToken", TBoolLike, false}, {"$_resumeAfter", TObject, false}, {"term", TNumber, false},
+}
+
+var aggregateArgs = []Arg{
+	{"pipeline", TArray, true}, {"cursor", TObject, false}, {"explain", TBoolLike, false}, {"allowDiskUse", TBoolLike, false},
+	{"hint", TObject | TString, false}, {"collation", TObject, false}, {"let", TObject, false},
+	{"bypassDocumentValidation", TBoolLike, false},
+}
+
+var countArgs = []Arg{
+	{"query", TObject, false}, {"limit", TNumber, false}, {"skip", TNumber, false}, {"hint", TObject | TString, false},
+	{"collation", TObject, false}, {"fields", TObject, false},
+}
+
+var distinctArgs = []Arg{
+	{"key", TString, true}, {"query", TObject, false}, {"hint", TObject | TString, false}, {"collation", TObject, false},
+}
+
+// queryOp hands the operation to the query room.
+func (c *Ctx) queryOp() *query.OpContext {
+	g, op := &c.Generic, c.Op.Query
+	op.LSID, op.HasTxn, op.TxnNumber = g.LSID, g.HasTxnNumber, g.TxnNumber
+	switch g.StmtID.Type {
+	case bson.TypeArray:
+		for v := range g.StmtID.Doc().Values() {
+			n, _ := v.AsInt64()
+			op.StmtIDs = append(op.StmtIDs, int32(n))
+		}
+	case bson.TypeMissing:
+	default:
+		n, _ := g.StmtID.AsInt64()
+		op.StmtID = int32(n)
+	}
+	op.Comment, op.APIStrict = g.Comment, g.APIStrict
+	op.ReadConcern = query.ReadConcern{Level: g.ReadConcern.Level, AfterClusterTime: g.ReadConcern.AfterClusterTime, AtClusterTime: g.ReadConcern.AtClusterTime}
+	op.WriteConcern = query.WriteConcern{Provided: g.WriteConcern.Given, W: int(g.WriteConcern.W), Mode: g.WriteConcern.Mode, J: g.WriteConcern.J, WTimeout: g.WriteConcern.WTimeout}
+	op.Let = c.ArgDoc("let")
+	op.ClusterTime, _ = c.Node.Waiter.LastApplied()
+	return op
+}
+
+func (c *Ctx) nonNegative(name, label string) (n int64, given bool, err error) {
+	v := c.Arg(name)
+	if v.IsNullish() {
+		return 0, false, nil
+	}
+	if n = c.ArgInt(name, 0); n < 0 {
+		return 0, true, mongoerr.New(mongoerr.Code(51024), "BSON field '%s' value must be >= 0, actual value '%d'", label, n)
+	}
+	return n, true, nil
+}
+
+// queryNS reads the namespace of a read command, which may be addressed by UUID.
+func (c *Ctx) queryNS() (ns query.Namespace, id *bson.UUID, err error) {
+	_, v := c.Body.First()
+	if u, ok := v.UUID(); ok {
+		return query.Namespace{DB: c.DB}, &u, nil
+	}
+	coll, err := c.Collection()
+	return query.Namespace{DB: c.DB, Coll: coll}, nil, err
+}
+
+func (c *Ctx) findRequest() (*query.FindRequest, error) {
+	ns, id, err := c.queryNS()
+	if err != nil {
+		return nil, err
+	}
+	r := &query.FindRequest{NS: ns, UUID: id, Filter: c.ArgDoc("filter"), Sort: c.ArgDoc("sort"), Projection: c.ArgDoc("projection"),
+		Hint: c.Arg("hint"), Min: c.ArgDoc("min"), Max: c.ArgDoc("max"), Collation: c.ArgDoc("collation"), ResumeAfter: c.ArgDoc("$_resumeAfter")}
+	for _, n := range []struct {
+		name string
+		to   *int64
+		has  *bool
+	}{{"skip", &r.Skip, nil}, {"limit", &r.Limit, nil}, {"batchSize", &r.BatchSize, &r.HasBatchSize}} {
+		v, given, err := c.nonNegative(n.name, n.name)
+		if err != nil {
+			return nil, err
+		}
+		*n.to = v
+		if n.has != nil {
+			*n.has = given
+		}
+	}
+	r.SingleBatch, r.ReturnKey, r.ShowRecordID = c.ArgBool("singleBatch", false), c.ArgBool("returnKey", false), c.ArgBool("showRecordId", false)
+	r.Tailable, r.AwaitData, r.NoTimeout = c.ArgBool("tailable", false), c.ArgBool("awaitData", false), c.ArgBool("noCursorTimeout", false)
+	r.AllowPartial, r.OplogReplay, r.RequestResume = c.ArgBool("allowPartialResults", false), c.ArgBool("oplogReplay", false), c.ArgBool("$_requestResumeToken", false)
+	if v := c.Arg("allowDiskUse"); !v.IsNullish() {
+		use := v.Truthy()
+		r.AllowDiskUse = &use
+	}
+	if r.AwaitData && !r.Tailable {
+		return nil, mongoerr.New(mongoerr.FailedToParse, "Cannot set 'awaitData' without also setting 'tailable'")
+	}
+	if c.Body.Has("ntoreturn") {
+		return nil, mongoerr.New(mongoerr.BadValue, "The ntoreturn field is not supported")
+	}
+	return r, nil
+}
+
+func runFind(c *Ctx) error {
+	r, err := c.findRequest()
+	if err != nil {
+		return err
+	}
+	if err := c.waitReadConcern(); err != nil {
+		return err
+	}
+	c.Node.Counters.Query.Add(1)
+	return c.Node.Exec.Find(c.queryOp(), r, c.Reply)
+}
+
+func runGetMore(c *Ctx) error {
+	_, v := c.Body.First()
+	if v.Type != bson.TypeInt64 {
+		return wrongType("getMore.getMore", v.Type, TLong)
+	}
+	size, given, err := c.nonNegative("batchSize", "batchSize")
+	if err != nil {
+		return err
+	}
+	c.Node.Counters.GetMore.Add(1)
+	r := &query.GetMoreRequest{NS: query.Namespace{DB: c.DB, Coll: c.ArgStr("collection")}, CursorID: v.Int64(), BatchSize: size,
+		HasBatchSize: given && size > 0, MaxAwait: c.Generic.MaxTime.Milliseconds()}
+	// On an awaitData cursor maxTimeMS is how long to wait, not a deadline.
+	op := c.queryOp()
+	op.Deadline, op.MaxTime = time.Time{}, 0
+	if err := c.Node.Exec.GetMore(op, r, c.Reply); err != nil {
+		return err
+	}
+	if c.ExhaustOK && op.Stats.CursorID != 0 && !op.Stats.Exhausted {
+		c.Result.Next = c.Body
+	}
+	return nil
+}
+
+func runKillCursors(c *Ctx) error {
+	coll, err := c.Collection()
+	if err != nil {
+		return err
+	}
+	r := &query.KillCursorsRequest{NS: query.Namespace{DB: c.DB, Coll: coll}}
+	for k, v := range c.Arg("cursors").Doc().Elems() {
+		if v.Type != bson.TypeInt64 {
+			return wrongType("killCursors.cursors."+k, v.Type, TLong)
+		}
+		r.Cursors = append(r.Cursors, v.Int64())
+	}
+	rep, err := c.Node.Exec.KillCursors(c.queryOp(), r)
+	if err != nil {
+		return err
+	}
+	for _, l := range []struct {
+		name string
+		ids  []int64
+	}{{"cursorsKilled", rep.Killed}, {"cursorsNotFound", rep.NotFound}, {"cursorsAlive", rep.Alive}, {"cursorsUnknown", rep.Unknown}} {
+		c.Reply.Array(l.name)
+		for _, id := range l.ids {
+			c.Reply.Int64("", id)
+		}
+		c.Reply.End()
+	}
+	return nil
+}
+
+func (c *Ctx) aggregateRequest() (*query.AggregateRequest, error) {
+	r := &query.AggregateRequest{NS: query.Namespace{DB: c.DB}, Hint: c.Arg("hint"), Collation: c.ArgDoc("collation"),
+		BypassValidation: c.ArgBool("bypassDocumentValidation", false)}
+	if _, v := c.Body.First(); v.IsNumber() {
+		if n, _ := v.AsInt64(); n != 1 {
+			return nil, mongoerr.New(mongoerr.FailedToParse, "Invalid command format: the 'aggregate' field must specify a collection name or 1")
+		}
+	} else {
+		coll, err := c.Collection()
+		if err != nil {
+			return nil, err
+		}
+		r.NS.Coll = coll
+	}
+	for _, v := range c.Arg("pipeline").Doc().Elems() {
+		if v.Type != bson.TypeDocument {
+			return nil, mongoerr.New(mongoerr.TypeMismatch, "Each element of the 'pipeline' array must be an object")
+		}
+		r.Pipeline = append(r.Pipeline, v.Doc())
+	}
+	if v := c.Arg("allowDiskUse"); !v.IsNullish() {
+		use := v.Truthy()
+		r.AllowDiskUse = &use
+	}
+	cur := c.ArgDoc("cursor")
+	if cur == nil && !c.ArgBool("explain", false) && c.Command.Name == "aggregate" {
+		return nil, mongoerr.New(mongoerr.FailedToParse, "The 'cursor' option is required, except for aggregate with the explain argument")
+	}
+	for k, v := range cur.Elems() {
+		if k != "batchSize" {
+			return nil, unknownField("aggregate.cursor." + k)
+		}
+		n, ok := v.AsInt64()
+		if !v.IsNumber() {
+			return nil, wrongType("aggregate.cursor.batchSize", v.Type, TNumber)
+		}
+		if !ok || n < 0 {
+			return nil, mongoerr.New(mongoerr.BadValue, "BSON field 'batchSize' value must be >= 0, actual value '%d'", n)
+		}
+		r.BatchSize, r.HasBatchSize = n, true
+	}
+	return r, nil
+}
+
+func runAggregate(c *Ctx) error {
+	r, err := c.aggregateRequest()
+	if err != nil {
+		return err
+	}
+	if err := c.waitReadConcern(); err != nil {
+		return err
+	}
+	c.Node.Counters.Command.Add(1)
+	if c.ArgBool("explain", false) {
+		return c.explain(&query.ExplainRequest{Verbosity: "queryPlanner", Aggregate: r}, c.Body)
+	}
+	op := c.queryOp()
+	err = c.Node.Exec.Aggregate(op, r, c.Reply)
+	c.Wrote(WriteResult{op.LastOp.TS, op.LastOp.Term})
+	return err
+}
+
+func (c *Ctx) countRequest() (*query.CountRequest, error) {
+	ns, _, err := c.queryNS()
+	if err != nil {
+		return nil, err
+	}
+	skip, _, err := c.nonNegative("skip", "skip")
+	return &query.CountRequest{NS: ns, Query: c.ArgDoc("query"), Hint: c.Arg("hint"), Skip: skip, Limit: c.ArgInt("limit", 0), Collation: c.ArgDoc("collation")}, err
+}
+
+func runCount(c *Ctx) error {
+	r, err := c.countRequest()
+	if err != nil {
+		return err
+	}
+	if err := c.waitReadConcern(); err != nil {
+		return err
+	}
+	c.Node.Counters.Command.Add(1)
+	n, err := c.Node.Exec.Count(c.queryOp(), r)
+	if err == nil {
+		c.Reply.IntOrLong("n", n)
+	}
+	return err
+}
+
+func (c *Ctx) distinctRequest() (*query.DistinctRequest, error) {
+	ns, _, err := c.queryNS()
+	return &query.DistinctRequest{NS: ns, Key: c.ArgStr("key"), Query: c.ArgDoc("query"), Hint: c.Arg("hint"), Collation: c.ArgDoc("collation")}, err
+}
+
+func runDistinct(c *Ctx) error {
+	r, err := c.distinctRequest()
+	if err != nil {
+		return err
+	}
+	if err := c.waitReadConcern(); err != nil {
+		return err
+	}
+	c.Node.Counters.Command.Add(1)
+	return c.Node.Exec.Distinct(c.queryOp(), r, c.Reply)
+}
