@@ -21,6 +21,7 @@ const (
 	Unbuilt                    // known to MongoDB, not built here: CommandNotSupported
 	TestOnly                   // only with enableTestCommands=1
 	Quiet                      // left out of currentOp and the profiler
+	AnyArgs                    // its fields are data: the command checks them itself
 )
 
 // Command is one row of the table.
