@@ -2,6 +2,7 @@ package match
 
 import (
 	"bytes"
+	"math"
 	"math/big"
 	"slices"
 
@@ -362,6 +363,10 @@ func (n *BitTest) matchElem(v bson.Value) (bool, error) {
 		return n.test(func(p uint32) bool { return int(p/8) < len(data) && data[p/8]>>(p%8)&1 != 0 }), nil
 	}
 	i, ok := v.AsInt64()
+	if v.Type == bson.TypeDecimal128 && !ok {
+		// Unlike doubles, decimals are rounded, and what fits no long is the smallest one.
+		i, ok = roundDecimal(v.Decimal128()), true
+	}
 	if !ok {
 		return false, nil
 	}
@@ -396,4 +401,35 @@ func truncateDecimal(d bson.Decimal128) (int64, bool) {
 		c.Neg(c)
 	}
 	return c.Int64(), c.IsInt64()
+}
+
+// roundDecimal rounds to the nearest integer, ties to even; what fits no long is the
+// smallest long, as the decimal library of the server has it.
+func roundDecimal(d bson.Decimal128) int64 {
+	if d.IsNaN() || d.IsInf() {
+		return math.MinInt64
+	}
+	c, exp := d.Coefficient()
+	switch {
+	case exp < -40:
+		return 0
+	case exp > 19 && c.Sign() != 0:
+		return math.MinInt64
+	case exp >= 0:
+		c.Mul(c, new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(min(exp, 20))), nil))
+	default:
+		div := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(-exp)), nil)
+		var rem big.Int
+		c.QuoRem(c, div, &rem)
+		if half := rem.Lsh(&rem, 1).Cmp(div); half > 0 || (half == 0 && c.Bit(0) == 1) {
+			c.Add(c, big.NewInt(1))
+		}
+	}
+	if d.Negative() {
+		c.Neg(c)
+	}
+	if !c.IsInt64() {
+		return math.MinInt64
+	}
+	return c.Int64()
 }
