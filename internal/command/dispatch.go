@@ -84,6 +84,9 @@ func (c *Ctx) run() (err error) {
 	defer c.Op.End()
 	c.Op.Metadata, c.Op.LSID = c.Client.Metadata(), c.Generic.LSID
 	c.Op.SetMaxTime(c.Generic.MaxTime)
+	if id, ok := c.Generic.LSID.Get("id").UUID(); ok {
+		c.Node.Sessions.Touch(id, c.Op.Start)
+	}
 	if !cmd.Has(Quiet) {
 		_, v := c.Body.First()
 		ns := c.DB + ".$cmd"
@@ -258,6 +261,11 @@ func (n *Node) count(c *Ctx, start time.Time, err error) {
 		n.Counters.WriteLatency.Add(took)
 	default:
 		n.Counters.CommandLatency.Add(took)
+	}
+	if _, v := c.Body.First(); v.Type == bson.TypeString && !c.Command.Has(AdminOnly|Quiet) {
+		n.Counters.top.add(c.DB+"."+v.Str(), c.Command.Name, took)
+	} else if c.Command.Name == "getMore" {
+		n.Counters.top.add(c.DB+"."+c.ArgStr("collection"), "getMore", took)
 	}
 	if n.Observe != nil {
 		n.Observe(c, took, err)

@@ -15,19 +15,20 @@ import (
 // Node is what the commands of one server work on. node fills it once, before the
 // first request; it is not changed afterwards.
 type Node struct {
-	Table   *Table
-	Exec    query.Executor
-	Ops     *session.Operations
-	Params  *Parameters
-	Repl    Repl
-	Waiter  Waiter
-	Fail    *FailPoints
-	Log     *slog.Logger
-	LogRing *LogRing
-	Clock   func() time.Time
-	Host    HostInfo
-	Build   BuildInfo
-	CmdLine CmdLine
+	Table    *Table
+	Exec     query.Executor
+	Ops      *session.Operations
+	Sessions *session.Sessions
+	Params   *Parameters
+	Repl     Repl
+	Waiter   Waiter
+	Fail     *FailPoints
+	Log      *slog.Logger
+	LogRing  *LogRing
+	Clock    func() time.Time
+	Host     HostInfo
+	Build    BuildInfo
+	CmdLine  CmdLine
 
 	// Status returns the sections of serverStatus that rooms other than command own,
 	// in the order they are shown.
@@ -36,6 +37,16 @@ type Node struct {
 	MapError func(error) *mongoerr.Error
 	// Observe is told of every finished command (slow log, profiler); may be nil.
 	Observe func(c *Ctx, took time.Duration, err error)
+	// Metrics appends further subdocuments of serverStatus's metrics; may be nil.
+	Metrics func(b *bson.Builder)
+	// Match compiles a filter for documents that no collection holds (currentOp, listDatabases …).
+	Match func(filter bson.Raw) (func(doc bson.Raw) (bool, error), error)
+	// KillCursors closes the cursors of the sessions for which of is true.
+	KillCursors func(of func(lsid bson.Raw) bool)
+	// Fsync makes everything applied so far durable in the engine (a checkpoint).
+	Fsync func(ctx context.Context) error
+	// ResizeOplog changes the oplog's bound; nil leaves a value as it is.
+	ResizeOplog func(bytes *int64, minRetentionHours *float64) error
 	// Shutdown begins a clean shutdown; force skips waiting.
 	Shutdown func(force bool)
 	// RotateLog closes and reopens the log file.
@@ -74,6 +85,7 @@ type Counters struct {
 	Asserts                                         struct{ Regular, Warning, Msg, User, Rollovers atomic.Int64 }
 	PerCommand                                      perCommand
 	ReadLatency, WriteLatency, CommandLatency       Latency
+	top                                             top
 }
 
 // Latency sums the time of a group of operations.

@@ -1,0 +1,285 @@
+package command
+
+import (
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/mongoerr"
+	"github.com/cairndb/cairn/internal/session"
+)
+
+var opCommands = []Command{
+	{Name: "currentOp", Flags: AdminOnly | AnyArgs, Run: runCurrentOp, Help: "Shows running operations that match its fields."},
+	{Name: "killOp", Flags: AdminOnly, Run: runKillOp, Args: []Arg{{"op", TNumber, true}}, Help: "Ends an operation."},
+	{Name: "fsync", Flags: AdminOnly, Run: runFsync, Args: []Arg{{"lock", TBoolLike, false}, {"async", TBoolLike, false}, {"fsyncLockAcquisitionTimeoutMillis", TNumber, false}}, Help: "Writes everything to disk; with lock: true it blocks writers until fsyncUnlock."},
+	{Name: "fsyncUnlock", Flags: AdminOnly, Run: runFsyncUnlock, Help: "Takes one lock of fsync away."},
+	{Name: "shutdown", Flags: AdminOnly, Run: runShutdown, Args: []Arg{{"force", TBoolLike, false}, {"timeoutSecs", TNumber, false}}, Help: "Ends the server cleanly."},
+	{Name: "logRotate", Flags: AdminOnly, Run: runLogRotate, Help: "Closes the log file and opens a new one."},
+	{Name: "configureFailPoint", Flags: AdminOnly | TestOnly, Run: runConfigureFailPoint, Args: []Arg{{"mode", TString | TObject, true}, {"data", TObject, false}}, Help: "Makes commands fail on purpose, for tests."},
+}
+
+// WriteOp writes one running operation in currentOp's shape.
+func (n *Node) WriteOp(b *bson.Builder, i session.Info) {
+	b.Str("type", "op").Str("host", n.Host.Hostname).Str("desc", "conn"+itoa(i.ConnID)).IntOrLong("connectionId", i.ConnID).Str("client", i.Client)
+	if app := i.Metadata.Path("application.name"); app.Type == bson.TypeString {
+		b.Append("appName", app)
+	}
+	if i.Metadata != nil {
+		b.AppendDoc("clientMetadata", i.Metadata)
+	}
+	took := n.Clock().Sub(i.Start)
+	b.Bool("active", true).Str("currentOpTime", n.Clock().UTC().Format("2006-01-02T15:04:05.000-07:00")).Int32("opid", i.ID)
+	if i.Killed {
+		b.Bool("killPending", true)
+	}
+	if lsid := i.Body.Get("lsid"); lsid.Type == bson.TypeDocument {
+		b.Append("lsid", lsid)
+	}
+	b.Int64("secs_running", int64(took.Seconds())).Int64("microsecs_running", took.Microseconds())
+	b.Str("op", opName(i.Command)).Str("ns", i.NS).Bool("redacted", false)
+	b.Doc("command")
+	for k, v := range i.Body.Elems() {
+		b.Append(k, v)
+	}
+	b.End()
+	b.Int32("numYields", 0).Doc("locks").End().Bool("waitingForLock", false).Doc("lockStats").End().Bool("waitingForFlowControl", false).Doc("flowControlStats").End()
+}
+
+func opName(cmd string) string {
+	switch cmd {
+	case "insert", "update":
+		return cmd
+	case "delete":
+		return "remove"
+	case "find":
+		return "query"
+	case "getMore":
+		return "getmore"
+	}
+	return "command"
+}
+
+func itoa(n int64) string { return bson.DecimalFromInt64(n).String() }
+
+func runCurrentOp(c *Ctx) error {
+	filter := bson.NewBuilder(nil)
+	it := c.Body.Iter()
+	it.Next()
+	for it.Next() {
+		switch k := it.Key(); {
+		case k == "$all", k == "$ownOps", k == "$truncateOps", genericArg(k) != nil:
+		default:
+			filter.Append(k, it.Value())
+		}
+	}
+	match, err := c.Node.Match(filter.Finish())
+	if err != nil {
+		return err
+	}
+	c.Reply.Array("inprog")
+	for _, i := range c.Node.Ops.Snapshot() {
+		d := bson.NewBuilder(nil)
+		c.Node.WriteOp(d, i)
+		doc := d.Finish()
+		ok, err := match(doc)
+		if err != nil {
+			return err
+		}
+		if ok {
+			c.Reply.AppendDoc("", doc)
+		}
+	}
+	c.Reply.End()
+	if held := c.Node.fsync.Locked(); held > 0 {
+		c.Reply.Bool("fsyncLock", true).Str("info", "use db.fsyncUnlock() to terminate the fsync write/snapshot lock")
+	}
+	return nil
+}
+
+func runKillOp(c *Ctx) error {
+	id, ok := c.Arg("op").AsInt64()
+	if !ok || id != int64(int32(id)) {
+		return mongoerr.New(mongoerr.BadValue, "invalid op : %d. Op ID cannot be represented with 32 bits", id)
+	}
+	c.Node.Ops.Kill(int32(id))
+	c.Reply.Str("info", "attempting to kill op")
+	return nil
+}
+
+func runFsync(c *Ctx) error {
+	lock := c.ArgBool("lock", false)
+	if lock {
+		if c.ArgBool("async", false) {
+			return mongoerr.New(mongoerr.FailedToParse, "fsync::async and lock options are not compatible")
+		}
+		c.Node.fsync.Lock()
+	}
+	if err := c.Node.Fsync(c); err != nil {
+		if lock {
+			c.Node.fsync.Unlock()
+		}
+		return err
+	}
+	if !lock {
+		c.Reply.Int32("numFiles", 1)
+		return nil
+	}
+	c.Reply.Str("info", "now locked against writes, use db.fsyncUnlock() to unlock").Int64("lockCount", c.Node.fsync.Locked()).
+		Str("seeAlso", "http://dochub.mongodb.org/core/fsynccommand")
+	return nil
+}
+
+func runFsyncUnlock(c *Ctx) error {
+	left, ok := c.Node.fsync.Unlock()
+	if !ok {
+		return mongoerr.New(mongoerr.IllegalOperation, "fsyncUnlock called when not locked")
+	}
+	c.Reply.Str("info", "fsyncUnlock completed").Int64("lockCount", left)
+	return nil
+}
+
+// Fsynced returns the lock that fsync {lock: true} holds, for rooms that write by themselves (TTL).
+func (n *Node) Fsynced() *FsyncLock { return &n.fsync }
+
+func runShutdown(c *Ctx) error {
+	if !isLoopback(c.Client.RemoteAddr()) {
+		return mongoerr.New(mongoerr.Unauthorized, "shutdown must run from localhost when running db without auth")
+	}
+	c.Node.Shutdown(c.ArgBool("force", false))
+	c.Result.Drop = true // as MongoDB: the connection ends, no reply
+	return nil
+}
+
+func isLoopback(addr string) bool {
+	return len(addr) > 0 && (addr[0] == '/' || addr[0] == '@' || hasPrefixAny(addr, "127.", "[::1]", "anonymous", "localhost"))
+}
+
+func hasPrefixAny(s string, prefixes ...string) bool {
+	for _, p := range prefixes {
+		if len(s) >= len(p) && s[:len(p)] == p {
+			return true
+		}
+	}
+	return false
+}
+
+func runLogRotate(c *Ctx) error {
+	if c.Node.RotateLog == nil {
+		return nil
+	}
+	return c.Node.RotateLog()
+}
+
+func runConfigureFailPoint(c *Ctx) error {
+	_, v := c.Body.First()
+	if v.Type != bson.TypeString {
+		return wrongType("configureFailPoint.configureFailPoint", v.Type, TString)
+	}
+	n, err := c.Node.Fail.Configure(string(append([]byte(nil), v.Str()...)), c.Arg("mode"), c.ArgDoc("data"))
+	if err == nil {
+		c.Reply.IntOrLong("count", n)
+	}
+	return err
+}
+
+var sessionCommands = []Command{
+	{Name: "startSession", Flags: V1, Run: runStartSession, Help: "Makes a session and returns its id."},
+	{Name: "endSessions", Flags: V1, Run: runEndSessions, Help: "Ends sessions."},
+	{Name: "refreshSessions", Flags: V1, Run: runRefreshSessions, Help: "Keeps sessions for another 30 minutes."},
+	{Name: "killSessions", Flags: V1, Run: runKillSessions, Help: "Ends sessions with their cursors and operations."},
+	{Name: "killAllSessions", Run: runKillAllSessions, Help: "Ends all sessions of some users."},
+	{Name: "killAllSessionsByPattern", Run: runKillAllSessions, Help: "Ends all sessions that match a pattern."},
+	{Name: "commitTransaction", Flags: AdminOnly | V1 | Write, Run: notInTransaction, Args: []Arg{{"recoveryToken", TObject, false}}, Help: "Commits a transaction."},
+	{Name: "abortTransaction", Flags: AdminOnly | V1 | Write, Run: notInTransaction, Args: []Arg{{"recoveryToken", TObject, false}}, Help: "Aborts a transaction."},
+}
+
+func notInTransaction(c *Ctx) error {
+	return mongoerr.New(125, "%s must be run within a transaction", c.Command.Name)
+}
+
+func runStartSession(c *Ctx) error {
+	id := c.Node.Sessions.Start(c.Node.Clock())
+	c.Reply.Doc("id").UUID("id", id).End().Int32("timeoutMinutes", SessionMinutes)
+	return nil
+}
+
+// lsids reads the array of {id: UUID} that is the command's own value.
+func (c *Ctx) lsids() (ids []bson.UUID, err error) {
+	_, v := c.Body.First()
+	if v.Type != bson.TypeArray {
+		return nil, wrongType(c.Command.Name+"."+c.Command.Name, v.Type, TArray)
+	}
+	for k, e := range v.Doc().Elems() {
+		if e.Type != bson.TypeDocument {
+			return nil, wrongType(c.Command.Name+"."+c.Command.Name+"."+k, e.Type, TObject)
+		}
+		id, ok := e.Doc().Get("id").UUID()
+		if !ok {
+			return nil, missingField(c.Command.Name + "." + c.Command.Name + ".id")
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+func runEndSessions(c *Ctx) error {
+	ids, err := c.lsids()
+	if err == nil {
+		c.Node.Sessions.End(ids)
+		c.Node.killSessionWork(func(id bson.UUID) bool { return containsUUID(ids, id) }, c.Op)
+	}
+	return err
+}
+
+func runRefreshSessions(c *Ctx) error {
+	ids, err := c.lsids()
+	if err == nil {
+		c.Node.Sessions.Refresh(ids, c.Node.Clock())
+	}
+	return err
+}
+
+func runKillSessions(c *Ctx) error {
+	ids, err := c.lsids()
+	if err != nil {
+		return err
+	}
+	c.Node.Sessions.End(ids)
+	c.Node.killSessionWork(func(id bson.UUID) bool { return len(ids) == 0 || containsUUID(ids, id) }, c.Op)
+	return nil
+}
+
+func runKillAllSessions(c *Ctx) error {
+	_, v := c.Body.First()
+	if v.Type != bson.TypeArray {
+		return wrongType(c.Command.Name+"."+c.Command.Name, v.Type, TArray)
+	}
+	// Without users every session belongs to nobody, whom an empty list or pattern names.
+	if v.Doc().IsEmpty() || c.Command.Name == "killAllSessionsByPattern" {
+		c.Node.Sessions.EndAll()
+		c.Node.killSessionWork(func(bson.UUID) bool { return true }, c.Op)
+	}
+	return nil
+}
+
+func containsUUID(ids []bson.UUID, id bson.UUID) bool {
+	for _, i := range ids {
+		if i == id {
+			return true
+		}
+	}
+	return false
+}
+
+// killSessionWork ends operations and cursors of the sessions that match says.
+func (n *Node) killSessionWork(match func(bson.UUID) bool, self *session.Operation) {
+	of := func(lsid bson.Raw) bool {
+		if lsid == nil {
+			return false
+		}
+		id, ok := lsid.Get("id").UUID()
+		return ok && match(id)
+	}
+	n.Ops.KillWhere(mongoerr.Interrupted, func(op *session.Operation) bool { return op != self && of(op.LSID) })
+	if n.KillCursors != nil {
+		n.KillCursors(of)
+	}
+}
