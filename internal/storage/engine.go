@@ -1,0 +1,353 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/cairndb/cairn/internal/storage/journal"
+)
+
+// Engine is an open data directory: the journal, and the keys that it explains.
+type Engine struct {
+	opts    Options
+	log     *slog.Logger
+	fs      vfs.FS // as given; the journal and the temporary files use it directly
+	gate    *gateFS
+	fail    *failure
+	lock    io.Closer
+	cache   *pebble.Cache
+	db      *pebble.DB
+	journal *journal.Journal
+
+	latches   *Latches
+	snapshots snapshotRegistry
+	stall     stall
+	drops     dropper
+	ckpt      checkpointer
+
+	// applied is the newest mark whose batch is in the engine.
+	applied struct {
+		sync.Mutex
+		mark Mark
+	}
+	appliedIndex atomic.Uint64 // applied.mark.Index, for reading without the lock
+
+	closed   atomic.Bool
+	quit     chan struct{} // closed when Close begins
+	progress bell          // rung when a flush or compaction ends
+	wg       sync.WaitGroup
+}
+
+// Open opens the data directory, making it if it is new. Before the first
+// Apply the caller must run Recover.
+func Open(o Options) (*Engine, error) {
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		opts: o,
+		log:  o.Logger.With("component", "storage"),
+		fs:   o.FS,
+		quit: make(chan struct{}),
+	}
+	e.fail = newFailure(e.log)
+	e.gate = &gateFS{FS: o.FS, fail: e.fail}
+	e.latches = NewLatches(e.OldestSnapshot)
+	if err := e.open(); err != nil {
+		e.fail.closeOnce()
+		return nil, errors.Join(err, e.closeFiles())
+	}
+	e.gate.armed.Store(true)
+	e.start()
+	return e, nil
+}
+
+func (e *Engine) open() (err error) {
+	dir := e.opts.Dir
+	if !e.opts.ReadOnly {
+		if err := e.fs.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("storage: make %s: %w", dir, err)
+		}
+	}
+	if e.lock, err = lockDir(e.fs, dir); err != nil {
+		return err
+	}
+	if err := checkVersion(e.fs, dir, e.opts.ReadOnly); err != nil {
+		return err
+	}
+	if !e.opts.ReadOnly {
+		if err := makeDirs(e.fs, dir); err != nil {
+			return err
+		}
+		if err := emptyTmp(e.fs, dir); err != nil {
+			return err
+		}
+	}
+	if e.journal, err = journal.Open(journal.Options{
+		FS: e.fs, Dir: e.fs.PathJoin(dir, journalDir),
+		SegmentSize: e.opts.JournalSegmentBytes, Logger: e.opts.Logger,
+	}); err != nil {
+		var c *journal.CorruptionError
+		if errors.As(err, &c) {
+			err = fmt.Errorf("%w: %w", ErrCorruption, err)
+		}
+		return fmt.Errorf("storage: open the journal: %w", err)
+	}
+	e.gate.sync = e.journal.SyncTo
+	if err := e.openPebble(); err != nil {
+		return err
+	}
+	mark, err := e.readMark(e.db)
+	if err != nil {
+		return fmt.Errorf("storage: read the applied mark: %w", err)
+	}
+	if end := e.journal.Appended(); mark.Pos > end.Pos {
+		return corruptf("the engine holds the journal up to position %d, but the journal ends at %d: part of the journal is missing", mark.Pos, end.Pos)
+	}
+	e.setApplied(mark)
+	e.ckpt.flushed.Store(uint64(mark.Pos))
+	return nil
+}
+
+func (e *Engine) openPebble() error {
+	e.cache = pebble.NewCache(e.opts.CacheBytes)
+	p := e.opts.pebbleOptions()
+	p.FS = e.gate
+	p.Cache = e.cache
+	p.Logger = pebbleLogger{log: e.log, fail: e.fail.fail}
+	p.EventListener = e.eventListener()
+	p.Experimental.CompactionScheduler = newScheduler(e.fail.failed)
+	db, err := pebble.Open(e.fs.PathJoin(e.opts.Dir, engineDir), p)
+	if err != nil {
+		return fmt.Errorf("storage: open the engine: %w", convErr(err))
+	}
+	e.db = db
+	return e.fail.err()
+}
+
+func (e *Engine) eventListener() *pebble.EventListener {
+	l := &pebble.EventListener{
+		// Called with Pebble's mutex held: nothing here may call into it.
+		BackgroundError: func(err error) { e.fail.fail(fmt.Errorf("background job of the engine: %w", err)) },
+		DataCorruption: func(i pebble.DataCorruptionInfo) {
+			e.log.Error("corrupt data in the engine", "path", i.Path, "details", fmt.Sprint(i.Details))
+		},
+		FlushEnd:      func(pebble.FlushInfo) { e.progress.ring() },
+		CompactionEnd: func(pebble.CompactionInfo) { e.progress.ring() },
+	}
+	l.EnsureDefaults(nil)
+	return l
+}
+
+// start begins the background work.
+func (e *Engine) start() {
+	e.stall.init(e)
+	e.drops.init(e)
+	e.ckpt.init(e)
+}
+
+// Journal is the log under the engine.
+func (e *Engine) Journal() *journal.Journal { return e.journal }
+
+// Latches are the latches of all units of this engine.
+func (e *Engine) Latches() *Latches { return e.latches }
+
+// Failed is closed when the store has turned read-only; Failure names the cause.
+func (e *Engine) Failed() <-chan struct{} { return e.fail.failed }
+
+// Failure is nil, or the ErrReadOnly that every write gets.
+func (e *Engine) Failure() error { return e.fail.err() }
+
+// Fail turns the store read-only: for the sequencer, when the journal may hold
+// what the engine does not.
+func (e *Engine) Fail(cause error) { e.fail.fail(cause) }
+
+// writable is the error of a write, if it must not happen.
+func (e *Engine) writable() error {
+	if e.closed.Load() {
+		return ErrClosed
+	}
+	if e.opts.ReadOnly {
+		return fmt.Errorf("%w: opened read-only", ErrReadOnly)
+	}
+	return e.fail.err()
+}
+
+// Apply makes the changes of one unit, or of a group of units in the order of
+// the journal, visible at once. end is the journal's mark behind them. Called
+// by one goroutine at a time (the sequencer, or Recover), in journal order,
+// after the append. sets may be empty: entries that change nothing still move
+// the mark. The write sets are used up, but still the caller's to release.
+//
+// An error is final: the journal holds what the engine does not, and the store
+// is read-only.
+func (e *Engine) Apply(end Mark, sets ...*WriteSet) error {
+	if err := e.writable(); err != nil {
+		return err
+	}
+	if last := e.Applied(); end.Pos <= last.Pos || end.Index < last.Index {
+		return fmt.Errorf("storage: apply out of order: %+v behind %+v", end, last)
+	}
+	e.stall.wait(end.Pos)
+	if err := e.apply(end, sets); err != nil {
+		e.fail.fail(err)
+		return e.fail.err()
+	}
+	return nil
+}
+
+func (e *Engine) apply(end Mark, sets []*WriteSet) error {
+	var b *pebble.Batch
+	for _, w := range sets {
+		if w == nil || w.Empty() {
+			continue
+		}
+		if b == nil {
+			b = w.b
+		} else if err := b.Apply(w.b, nil); err != nil {
+			return fmt.Errorf("storage: merge write sets: %w", err)
+		}
+	}
+	if b == nil {
+		b = e.db.NewBatch()
+		defer b.Close()
+	}
+	op := b.SetDeferred(len(appliedKeyBytes), markLen)
+	copy(op.Key, appliedKeyBytes)
+	appendMark(op.Value[:0], end)
+	finish(op)
+	// First the gate, then the batch: whatever a flush can contain is covered.
+	e.gate.applied.Store(uint64(end.Pos))
+	if err := e.db.Apply(b, pebble.NoSync); err != nil {
+		return fmt.Errorf("storage: apply: %w", convErr(err))
+	}
+	e.setApplied(end)
+	e.ckpt.note(end.Pos)
+	return nil
+}
+
+// ApplyUnlogged applies changes that no journal record explains. Only for
+// bytes that nothing refers to until a later flush and a logged entry make
+// them meaningful (a bulk-loaded index), or to remove what nothing refers to
+// any more. Any goroutine.
+func (e *Engine) ApplyUnlogged(w *WriteSet) error {
+	if err := e.writable(); err != nil {
+		return err
+	}
+	if w.Empty() {
+		return nil
+	}
+	e.stall.waitBulk(w.Size())
+	if err := e.writable(); err != nil {
+		return err
+	}
+	if err := e.db.Apply(w.b, pebble.NoSync); err != nil {
+		return fmt.Errorf("storage: apply unlogged: %w", convErr(err))
+	}
+	return nil
+}
+
+func (e *Engine) setApplied(m Mark) {
+	e.applied.Lock()
+	e.applied.mark = m
+	e.appliedIndex.Store(m.Index)
+	e.applied.Unlock()
+}
+
+// Applied is the mark of the newest batch in the engine.
+func (e *Engine) Applied() Mark {
+	e.applied.Lock()
+	defer e.applied.Unlock()
+	return e.applied.mark
+}
+
+func (e *Engine) readMark(r pebble.Reader) (Mark, error) {
+	v, closer, err := r.Get(appliedKeyBytes)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return Mark{}, nil
+	}
+	if err != nil {
+		return Mark{}, convErr(err)
+	}
+	m, err := decodeMark(v)
+	return m, errors.Join(err, closer.Close())
+}
+
+// Get reads the latest state.
+func (e *Engine) Get(key, dst []byte) ([]byte, error) {
+	if e.closed.Load() {
+		return nil, ErrClosed
+	}
+	return getFrom(e.db, key, dst)
+}
+
+// NewCursor opens a cursor over the latest state as it is now.
+func (e *Engine) NewCursor(lower, upper []byte) Cursor {
+	if e.closed.Load() {
+		return errCursor{ErrClosed}
+	}
+	return newBaseCursor(e.db, lower, upper)
+}
+
+// Close ends the background work, leaves nothing to replay (unless the store
+// has failed), and closes everything. All cursors, snapshots and units must
+// have ended; what still runs gets ErrClosed. The error of a failed store is
+// its cause. A second call does nothing.
+func (e *Engine) Close() error {
+	if !e.closed.CompareAndSwap(false, true) {
+		return nil
+	}
+	close(e.quit)
+	e.wg.Wait()
+	var err error
+	if !e.opts.ReadOnly {
+		err = e.flush()
+	}
+	e.fail.closeOnce()
+	cerr := e.closeFiles()
+	if ferr := e.fail.err(); ferr != nil {
+		if cerr != nil {
+			e.log.Warn("closing the failed store", "err", cerr.Error())
+		}
+		return ferr
+	}
+	return errors.Join(err, cerr)
+}
+
+// Crash closes without the final checkpoint, as if the process had ended, but
+// gives the memory back: what was not synced may or may not survive. For tests.
+func (e *Engine) Crash() {
+	if !e.closed.CompareAndSwap(false, true) {
+		return
+	}
+	close(e.quit)
+	e.wg.Wait()
+	e.fail.fail(errors.New("crashed by a test"))
+	e.fail.closeOnce()
+	_ = e.closeFiles()
+}
+
+func (e *Engine) closeFiles() error {
+	var errs []error
+	if e.db != nil {
+		errs = append(errs, convErr(e.db.Close()))
+	}
+	if e.cache != nil {
+		e.cache.Unref()
+	}
+	if e.journal != nil {
+		errs = append(errs, e.journal.Close())
+	}
+	if e.lock != nil {
+		errs = append(errs, e.lock.Close())
+	}
+	return errors.Join(errs...)
+}

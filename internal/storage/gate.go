@@ -1,0 +1,171 @@
+package storage
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// gateFS is the file system that Pebble writes through. It does two things.
+//
+// The durability gate: a flushed table becomes part of the engine's state by a
+// record in a MANIFEST file, so before each write to one the journal is synced
+// up to the newest applied position. Before the write, not before its sync:
+// written bytes may reach the disk on their own. The applied position is
+// raised before the batch enters a memtable, so it covers whatever a flush can
+// contain.
+//
+// Failing loudly: a failed write of any kind turns the store read-only.
+type gateFS struct {
+	vfs.FS
+	fail    *failure
+	applied atomic.Uint64             // Pos; newest that a memtable may hold
+	sync    func(Pos) error           // the journal's SyncTo
+	armed   atomic.Bool               // off while Open runs: it reports errors itself
+	onGate  atomic.Pointer[func(Pos)] // tests look on
+}
+
+const manifestPrefix = "MANIFEST-"
+
+// check ends a write operation: its error, if any, is the store's end.
+func (g *gateFS) check(op, name string, err error) error {
+	if err != nil && g.armed.Load() {
+		g.fail.fail(fmt.Errorf("%s %s: %w", op, g.FS.PathBase(name), err))
+	}
+	return err
+}
+
+// begin starts a write operation.
+func (g *gateFS) begin() error {
+	if !g.armed.Load() {
+		return nil
+	}
+	return g.fail.park()
+}
+
+func (g *gateFS) wrap(f vfs.File, name string) vfs.File {
+	base := g.FS.PathBase(name)
+	return &gateFile{File: f, fs: g, name: base, manifest: strings.HasPrefix(base, manifestPrefix)}
+}
+
+func (g *gateFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if err := g.begin(); err != nil {
+		return nil, err
+	}
+	f, err := g.FS.Create(name, c)
+	if err != nil {
+		return nil, g.check("create", name, err)
+	}
+	return g.wrap(f, name), nil
+}
+
+func (g *gateFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+	if err := g.begin(); err != nil {
+		return nil, err
+	}
+	f, err := g.FS.OpenReadWrite(name, c, opts...)
+	if err != nil {
+		return nil, g.check("open", name, err)
+	}
+	return g.wrap(f, name), nil
+}
+
+func (g *gateFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if err := g.begin(); err != nil {
+		return nil, err
+	}
+	f, err := g.FS.ReuseForWrite(oldname, newname, c)
+	if err != nil {
+		return nil, g.check("reuse", newname, err)
+	}
+	return g.wrap(f, newname), nil
+}
+
+func (g *gateFS) OpenDir(name string) (vfs.File, error) {
+	f, err := g.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return g.wrap(f, name), nil
+}
+
+func (g *gateFS) Rename(oldname, newname string) error {
+	if err := g.begin(); err != nil {
+		return err
+	}
+	return g.check("rename", newname, g.FS.Rename(oldname, newname))
+}
+
+func (g *gateFS) Link(oldname, newname string) error {
+	if err := g.begin(); err != nil {
+		return err
+	}
+	return g.check("link", newname, g.FS.Link(oldname, newname))
+}
+
+// Unwrap is part of vfs.FS.
+func (g *gateFS) Unwrap() vfs.FS { return g.FS }
+
+// gateFile is a file opened for writing, or a directory opened for syncing.
+type gateFile struct {
+	vfs.File
+	fs       *gateFS
+	name     string
+	manifest bool
+}
+
+func (f *gateFile) Write(p []byte) (int, error) {
+	if err := f.fs.begin(); err != nil {
+		return 0, err
+	}
+	if f.manifest {
+		if err := f.fs.passGate(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := f.File.Write(p)
+	return n, f.fs.check("write", f.name, err)
+}
+
+// passGate makes durable the journal that the next manifest record relies on.
+func (g *gateFS) passGate() error {
+	pos := Pos(g.applied.Load())
+	if h := g.onGate.Load(); h != nil {
+		(*h)(pos)
+	}
+	if pos == 0 || g.sync == nil {
+		return nil
+	}
+	if err := g.sync(pos); err != nil {
+		return g.check("sync the journal before", "MANIFEST", err)
+	}
+	return nil
+}
+
+func (f *gateFile) WriteAt(p []byte, off int64) (int, error) {
+	if err := f.fs.begin(); err != nil {
+		return 0, err
+	}
+	if f.manifest {
+		if err := f.fs.passGate(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := f.File.WriteAt(p, off)
+	return n, f.fs.check("write", f.name, err)
+}
+
+func (f *gateFile) Preallocate(off, n int64) error {
+	return f.fs.check("preallocate", f.name, f.File.Preallocate(off, n))
+}
+
+func (f *gateFile) Sync() error { return f.fs.check("sync", f.name, f.File.Sync()) }
+
+func (f *gateFile) SyncData() error { return f.fs.check("sync", f.name, f.File.SyncData()) }
+
+func (f *gateFile) SyncTo(n int64) (bool, error) {
+	full, err := f.File.SyncTo(n)
+	return full, f.fs.check("sync", f.name, err)
+}

@@ -1,0 +1,137 @@
+package storage
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/sstable/block"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Options configure Open. The zero value of a field means its default.
+type Options struct {
+	// Dir is the data directory; made if it does not exist. Required.
+	Dir string
+	// FS is the file system. Default: the operating system's. An in-memory
+	// store is vfs.NewMem().
+	FS vfs.FS
+	// CacheBytes bounds block cache and memtables in sum. Default 256 MB,
+	// at least 8 MB.
+	CacheBytes int64
+	// MemTableBytes is the size that a memtable grows to (it starts at 256 KB
+	// and doubles). Default: an eighth of CacheBytes, 1 MB to 64 MB.
+	MemTableBytes int64
+	// MaxOpenFiles bounds the engine's open table files. Default 1000.
+	MaxOpenFiles int
+	// JournalSegmentBytes is the size of a journal segment. Default: the
+	// journal's own.
+	JournalSegmentBytes int64
+	// CheckpointInterval is the longest time between checkpoints while there
+	// are changes. Default 60 s; negative: none.
+	CheckpointInterval time.Duration
+	// CheckpointBytes of journal since the last checkpoint start a new one.
+	// Default 1 GB.
+	CheckpointBytes int64
+	// ReadOnly opens an existing store without changing it: nothing is
+	// replayed into it, every write is ErrReadOnly.
+	ReadOnly bool
+	// Logger gets what the operator should see. Default: discarded.
+	Logger *slog.Logger
+}
+
+const (
+	defaultCacheBytes      = 256 << 20
+	minCacheBytes          = 8 << 20
+	maxMemTableBytes       = 64 << 20
+	minMemTableBytes       = 1 << 20
+	defaultCheckpointEvery = 60 * time.Second
+	defaultCheckpointBytes = 1 << 30
+
+	// formatMajorVersion is Pebble's on-disk format that this version of
+	// Cairn writes. Raising it is a format change: see FORMATS.md.
+	formatMajorVersion = pebble.FormatTableFormatV6
+)
+
+// EnsureDefaults fills in the defaults.
+func (o *Options) EnsureDefaults() {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = defaultCacheBytes
+	}
+	o.CacheBytes = max(o.CacheBytes, minCacheBytes)
+	if o.MemTableBytes == 0 {
+		o.MemTableBytes = min(max(o.CacheBytes/8, minMemTableBytes), maxMemTableBytes)
+	}
+	if o.MaxOpenFiles == 0 {
+		o.MaxOpenFiles = 1000
+	}
+	if o.CheckpointInterval == 0 {
+		o.CheckpointInterval = defaultCheckpointEvery
+	}
+	if o.CheckpointBytes == 0 {
+		o.CheckpointBytes = defaultCheckpointBytes
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Validate reports what cannot work.
+func (o *Options) Validate() error {
+	if o.Dir == "" {
+		return fmt.Errorf("storage: no data directory given")
+	}
+	if o.CacheBytes < 0 || o.MemTableBytes < 0 || o.CheckpointBytes < 0 {
+		return fmt.Errorf("storage: a size is negative")
+	}
+	return nil
+}
+
+// pebbleOptions is the tuning. The engine lives on scans and point reads right
+// after writes, so read amplification is kept low: large blocks, early L0
+// compactions, flushes split so that the runs of one table do not overlap
+// those of another, and bloom filters on every level. Pebble's own write
+// stalls are put out of reach: stalls are the engine's (stall.go), because
+// those can be interrupted.
+func (o *Options) pebbleOptions() *pebble.Options {
+	p := &pebble.Options{
+		DisableWAL:                  true,
+		ReadOnly:                    o.ReadOnly,
+		ErrorIfNotExists:            o.ReadOnly,
+		FormatMajorVersion:          formatMajorVersion,
+		MemTableSize:                uint64(o.MemTableBytes),
+		MemTableStopWritesThreshold: 1 << 20,
+		L0StopWritesThreshold:       1 << 20,
+		L0CompactionThreshold:       2,
+		L0CompactionFileThreshold:   200,
+		FlushSplitBytes:             8 << 20,
+		LBaseMaxBytes:               64 << 20,
+		MaxOpenFiles:                o.MaxOpenFiles,
+		MaxManifestFileSize:         8 << 20,
+		BytesPerSync:                1 << 20,
+		FlushDelayDeleteRange:       10 * time.Second,
+		CompactionConcurrencyRange: func() (int, int) {
+			return 1, max(1, min(4, runtime.GOMAXPROCS(0)-1))
+		},
+	}
+	for i := range p.TargetFileSizes {
+		p.TargetFileSizes[i] = int64(min(8<<20<<i, 128<<20))
+	}
+	for i := range p.Levels {
+		p.Levels[i] = pebble.LevelOptions{
+			BlockSize:      32 << 10,
+			IndexBlockSize: 64 << 10,
+			FilterPolicy:   bloom.FilterPolicy(10),
+			Compression:    func() *sstable.CompressionProfile { return block.FastestCompression },
+		}
+	}
+	p.Experimental.FileCacheShards = max(1, min(4, runtime.GOMAXPROCS(0)))
+	return p
+}

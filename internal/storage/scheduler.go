@@ -1,0 +1,123 @@
+package storage
+
+import (
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// scheduler starts compactions up to the number that Pebble asks for, as its
+// own default one does, but none once the store has failed: a compaction that
+// cannot succeed would be tried again at once, for ever. It needs no timer.
+type scheduler struct {
+	failed <-chan struct{}
+	db     pebble.DBForCompaction
+	poke   chan struct{}
+	stop   chan struct{}
+	done   chan struct{}
+	mu     struct {
+		sync.Mutex
+		running int
+		stopped bool
+	}
+}
+
+func newScheduler(failed <-chan struct{}) *scheduler {
+	return &scheduler{
+		failed: failed, poke: make(chan struct{}, 1),
+		stop: make(chan struct{}), done: make(chan struct{}),
+	}
+}
+
+// Register is called once by Pebble when it has opened.
+func (s *scheduler) Register(_ int, db pebble.DBForCompaction) {
+	s.db = db
+	go s.loop()
+}
+
+// Unregister returns when nothing more will be granted.
+func (s *scheduler) Unregister() {
+	s.mu.Lock()
+	s.mu.stopped = true
+	s.mu.Unlock()
+	close(s.stop)
+	<-s.done
+}
+
+func (s *scheduler) hasFailed() bool {
+	select {
+	case <-s.failed:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *scheduler) reserve() bool {
+	if s.hasFailed() {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.stopped || s.mu.running >= s.db.GetAllowedWithoutPermission() {
+		return false
+	}
+	s.mu.running++
+	return true
+}
+
+func (s *scheduler) unreserve() {
+	s.mu.Lock()
+	s.mu.running--
+	s.mu.Unlock()
+}
+
+// TrySchedule is Pebble asking for leave to start one now.
+func (s *scheduler) TrySchedule() (bool, pebble.CompactionGrantHandle) {
+	if !s.reserve() {
+		return false, nil
+	}
+	return true, grant{s}
+}
+
+// UpdateGetAllowedWithoutPermission tells that more may be allowed than before.
+func (s *scheduler) UpdateGetAllowedWithoutPermission() {
+	select {
+	case s.poke <- struct{}{}:
+	default:
+	}
+}
+
+func (s *scheduler) loop() {
+	defer close(s.done)
+	for {
+		select {
+		case <-s.poke:
+			s.grantWaiting()
+		case <-s.stop:
+			return
+		}
+	}
+}
+
+func (s *scheduler) grantWaiting() {
+	for s.reserve() {
+		if waiting, _ := s.db.GetWaitingCompaction(); !waiting || !s.db.Schedule(grant{s}) {
+			s.unreserve()
+			return
+		}
+	}
+}
+
+// grant is the leave of one compaction.
+type grant struct{ s *scheduler }
+
+func (grant) Started()                                          {}
+func (grant) MeasureCPU(pebble.CompactionGoroutineKind)         {}
+func (grant) CumulativeStats(pebble.CompactionGrantHandleStats) {}
+
+// Done ends the compaction and lets the next one start.
+func (g grant) Done() {
+	g.s.unreserve()
+	g.s.UpdateGetAllowedWithoutPermission()
+}
