@@ -36,3 +36,10 @@ func TestCleanShutdownLeavesNothingToReplay(t *testing.T) {
 		t.Fatal(got)
 	}
 }
+
+// The number is in docs/FORMATS.md.
+func TestFormatMajorVersionIsPinned(t *testing.T) {
+	if formatMajorVersion != 21 {
+		t.Fatalf("the engine's format is %d", formatMajorVersion)
+	}
+}

@@ -205,7 +205,8 @@ func TestMergedCursorRandom(t *testing.T) {
 		}
 		n.mustCommit(func(u *RecoveryUnit) { change(u, 80) })
 		u := n.e.NewRecoveryUnit(nil)
-		change(u, 1)
+		u.Set(tkey("050"), []byte("mine")) // from here on its cursors are merged
+		model["050"] = "mine"
 		lo, hi := fmt.Sprintf("%03d", r.IntN(30)), fmt.Sprintf("%03d", 90+r.IntN(30))
 		c := u.NewCursor(tkey(lo), tkey(hi))
 		walkAgainstModel(t, r, c, model, lo, hi, func() { change(u, 1+r.IntN(4)) })
