@@ -1,0 +1,340 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+)
+
+// Names of what the program owns on the server.
+const (
+	benchDB = "cairn_bench"
+	ycsbDB  = "cairn_ycsb"
+)
+
+// env is one server under measurement and the data set on it.
+type env struct {
+	config
+	client  *mongo.Client // as many connections as workers, w:1
+	single  *mongo.Client // one connection, w:1
+	version string
+	pads    []string // texts that documents are filled with
+	loaded  bool     // docs holds the data set
+	indexed bool     // … and its secondary index
+	ycsb    int      // records in usertable that no row has touched; 0: load anew
+}
+
+// row is one line of the report.
+type row struct {
+	name, about string
+	// prepare is not measured: it makes the data, and returns what to measure.
+	prepare func(ctx context.Context, e *env) (*work, error)
+}
+
+// work is what a row measures: op is called by each of workers until the time is over, or
+// limit calls are done. verify says whether what is on the server now is right.
+type work struct {
+	unit    string
+	workers int
+	limit   int64
+	op      func(ctx context.Context, w *worker) (units int64, err error)
+	verify  func(ctx context.Context, t *tally) error
+	note    string
+}
+
+// worker is one client. Its fields are used by its goroutine alone.
+type worker struct {
+	id    int
+	calls int64
+	rng   *rand.Rand
+	hist  histogram
+	units int64
+}
+
+// tally is what all workers of a row did together.
+type tally struct {
+	calls, units int64
+	hist         histogram
+}
+
+func newEnv(ctx context.Context, c config) (*env, error) {
+	e := &env{config: c}
+	var err error
+	if e.client, err = connect(c.uri, c.connections); err != nil {
+		return nil, err
+	}
+	if e.single, err = connect(c.uri, 1); err != nil {
+		return nil, err
+	}
+	ping, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	if err := e.client.Ping(ping, readpref.Primary()); err != nil {
+		return nil, fmt.Errorf("cannot reach %s: %w", c.uri, err)
+	}
+	e.identify(ctx)
+	e.pads = makePads(c.seed, c.docSize)
+	return e, nil
+}
+
+func connect(uri string, conns int) (*mongo.Client, error) {
+	n := uint64(conns)
+	return mongo.Connect(options.Client().ApplyURI(uri).SetMaxPoolSize(n).SetMinPoolSize(n).
+		SetWriteConcern(writeconcern.W1()).SetServerSelectionTimeout(10 * time.Second))
+}
+
+// identify finds the server's version and, when it runs here, its process.
+func (e *env) identify(ctx context.Context) {
+	admin := e.client.Database("admin")
+	var info struct {
+		Version string `bson:"version"`
+		Cairn   any    `bson:"cairn"`
+		Ferret  any    `bson:"ferretdb"`
+	}
+	_ = admin.RunCommand(ctx, bson.D{{Key: "buildInfo", Value: 1}}).Decode(&info)
+	e.version = "MongoDB " + info.Version
+	if info.Cairn != nil {
+		e.version = "Cairn as " + e.version
+	} else if info.Ferret != nil {
+		e.version = "FerretDB as " + e.version
+	}
+	port, local := localPort(e.uri)
+	if e.serverPID != 0 || !local {
+		return
+	}
+	if pid, ok := listener(port); ok {
+		e.serverPID = pid
+		return
+	}
+	var status struct {
+		PID int64 `bson:"pid"`
+	}
+	_ = admin.RunCommand(ctx, bson.D{{Key: "serverStatus", Value: 1}}).Decode(&status)
+	if _, err := os.Stat(fmt.Sprintf("/proc/%d/stat", status.PID)); err == nil && status.PID > 0 {
+		e.serverPID = int(status.PID)
+	}
+}
+
+func (e *env) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for _, db := range []string{benchDB, ycsbDB} {
+		_ = e.client.Database(db).Drop(ctx)
+	}
+	_ = e.client.Disconnect(ctx)
+	_ = e.single.Disconnect(ctx)
+}
+
+// runRow prepares, measures and verifies one row.
+func (e *env) runRow(ctx context.Context, r row) (res result) {
+	res.Name = r.name
+	ctx, cancel := context.WithTimeout(ctx, e.rowTimeout)
+	defer cancel()
+	w, err := r.prepare(ctx, e)
+	if err != nil {
+		res.Err = "prepare: " + err.Error()
+		return res
+	}
+	res.Unit, res.Note = w.unit, w.note
+	cpu0, known := cpuTime(e.serverPID)
+	start := time.Now()
+	t, err := e.drive(ctx, w)
+	res.Elapsed = time.Since(start)
+	cpu1, _ := cpuTime(e.serverPID)
+	if err == nil && w.verify != nil {
+		err = w.verify(ctx, t)
+	}
+	if err != nil {
+		res.Err = err.Error()
+		return res
+	}
+	res.Units, res.Ops = t.units, t.calls
+	res.Rate = float64(t.units) / res.Elapsed.Seconds()
+	res.P50, res.P99, res.Max = t.hist.quantile(0.5), t.hist.quantile(0.99), t.hist.max
+	if known && t.units > 0 {
+		res.CPU = (cpu1 - cpu0) / time.Duration(t.units)
+	}
+	res.RSS, res.PeakRSS = memory(e.serverPID)
+	return res
+}
+
+// drive runs the workers until the time is over or the first of them fails. A call that has begun
+// is waited for, so that what the server did and what was counted agree.
+func (e *env) drive(ctx context.Context, w *work) (*tally, error) {
+	workers := make([]*worker, w.workers)
+	errs := make([]error, w.workers)
+	var stop atomic.Bool
+	var issued atomic.Int64
+	timer := time.AfterFunc(e.duration, func() { stop.Store(true) })
+	defer timer.Stop()
+	var wg sync.WaitGroup
+	for i := range workers {
+		workers[i] = &worker{id: i, rng: rand.New(rand.NewPCG(uint64(e.seed), uint64(i)))}
+		wg.Go(func() {
+			errs[i] = workers[i].loop(ctx, w, func() bool {
+				return !stop.Load() && (w.limit == 0 || issued.Add(1) <= w.limit)
+			})
+			if errs[i] != nil {
+				stop.Store(true)
+			}
+		})
+	}
+	wg.Wait()
+	t := &tally{}
+	for _, x := range workers {
+		t.calls += x.calls
+		t.units += x.units
+		t.hist.merge(&x.hist)
+	}
+	return t, errors.Join(errs...)
+}
+
+func (k *worker) loop(ctx context.Context, w *work, more func() bool) error {
+	// At least one call each, so that a slow server has a figure too.
+	for first := true; more() || (first && w.limit == 0); first = false {
+		begin := time.Now()
+		units, err := w.op(ctx, k)
+		if err != nil {
+			return err
+		}
+		k.hist.record(time.Since(begin))
+		k.calls++
+		k.units += units
+	}
+	return nil
+}
+
+// makePads draws the texts: letters of a 64-letter alphabet, which compress as little as real
+// identifiers and hashes do; one of 256 for each document.
+func makePads(seed int64, docSize int) []string {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	rng := rand.New(rand.NewPCG(uint64(seed), 42))
+	pads := make([]string, 256)
+	for i := range pads {
+		b := make([]byte, docSize-docOverhead)
+		for j := range b {
+			b[j] = letters[rng.IntN(len(letters))]
+		}
+		pads[i] = string(b)
+	}
+	return pads
+}
+
+// docOverhead is what document() needs besides its text.
+const docOverhead = 64
+
+// document i of the data set: _id, k (ten documents each), c (100 groups), n (a number), s (an
+// unordered number), t (text).
+func (e *env) document(id int) bson.D {
+	return bson.D{
+		{Key: "_id", Value: int32(id)}, {Key: "k", Value: int32(id / perKey)}, {Key: "c", Value: int32(id % groups)},
+		{Key: "n", Value: int64(id)}, {Key: "s", Value: sortValue(id)}, {Key: "t", Value: e.pads[id%len(e.pads)]},
+	}
+}
+
+const (
+	perKey = 10
+	groups = 100
+)
+
+// sortValue scatters ids: the order by s has nothing to do with the order on disk.
+func sortValue(id int) int64 { return int64(hash64(uint64(id)) >> 2) }
+
+// encode marshals documents once, so that a measured call spends its time on the way, not here.
+func encode(docs []bson.D) ([]any, error) {
+	out := make([]any, len(docs))
+	for i, d := range docs {
+		raw, err := bson.Marshal(d)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = bson.Raw(raw)
+	}
+	return out, nil
+}
+
+func (e *env) batch(from, to int) ([]any, error) {
+	docs := make([]bson.D, 0, to-from)
+	for id := from; id < to; id++ {
+		docs = append(docs, e.document(id))
+	}
+	return encode(docs)
+}
+
+// collection returns a collection of the bench database over all connections.
+func (e *env) collection(name string) *mongo.Collection {
+	return e.client.Database(benchDB).Collection(name)
+}
+
+// fresh returns an empty collection that exists: creating it is not part of a row.
+func (e *env) fresh(ctx context.Context, name string) (*mongo.Collection, error) {
+	c := e.collection(name)
+	if err := c.Drop(ctx); err != nil {
+		return nil, err
+	}
+	return c, e.client.Database(benchDB).CreateCollection(ctx, name)
+}
+
+// dataSet makes sure that docs holds the data set, with the index on k when asked for.
+func (e *env) dataSet(ctx context.Context, index bool) (*mongo.Collection, error) {
+	c := e.collection("docs")
+	if !e.loaded {
+		if _, err := e.fresh(ctx, "docs"); err != nil {
+			return nil, err
+		}
+		if err := e.load(ctx, c); err != nil {
+			return nil, err
+		}
+		e.loaded, e.indexed = true, false
+	}
+	if index && !e.indexed {
+		if _, err := c.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: bson.D{{Key: "k", Value: 1}}}); err != nil {
+			return nil, err
+		}
+		e.indexed = true
+	}
+	return c, nil
+}
+
+func (e *env) load(ctx context.Context, c *mongo.Collection) error {
+	for from := 0; from < e.docs; from += 1000 {
+		docs, err := e.batch(from, min(from+1000, e.docs))
+		if err != nil {
+			return err
+		}
+		if _, err := c.InsertMany(ctx, docs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle waits until the server is idle: less than 3 % of a CPU over a second, at most a minute.
+func (e *env) settle(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	before, known := cpuTime(e.serverPID)
+	for i := range 60 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		now, _ := cpuTime(e.serverPID)
+		if known && now-before < 30*time.Millisecond || !known && i >= 5 {
+			return nil
+		}
+		before = now
+	}
+	return nil
+}
