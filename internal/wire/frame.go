@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 )
 
@@ -92,6 +93,12 @@ type FrameError struct {
 
 // Error returns the reason.
 func (e *FrameError) Error() string { return "malformed message: " + e.Reason }
+
+// IsFrameError reports whether err is or wraps a *FrameError.
+func IsFrameError(err error) bool {
+	var fe *FrameError
+	return errors.As(err, &fe)
+}
 
 func frameErrorf(format string, args ...any) error {
 	return &FrameError{Reason: fmt.Sprintf(format, args...)}

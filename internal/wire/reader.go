@@ -42,12 +42,10 @@ func (r *Reader) Next() ([]byte, error) {
 	if err := r.fill(headerSize); err != nil {
 		return nil, err
 	}
-	n := int(parseHeader(r.buf[r.r:]).Length)
-	if n < headerSize || n > r.max {
-		return nil, &FrameError{
-			Reason: fmt.Sprintf("length %d is not between %d and %d", n, headerSize, r.max),
-			Head:   bytes.Clone(r.buf[r.r : r.r+headerSize]),
-		}
+	h := parseHeader(r.buf[r.r:])
+	n := int(h.Length)
+	if reason := r.checkHeader(h); reason != "" {
+		return nil, &FrameError{Reason: reason, Head: bytes.Clone(r.buf[r.r : r.r+headerSize])}
 	}
 	if n > len(r.buf) {
 		return r.readBig(n)
@@ -58,6 +56,19 @@ func (r *Reader) Next() ([]byte, error) {
 	msg := r.buf[r.r : r.r+n : r.r+n]
 	r.r += n
 	return msg, nil
+}
+
+// checkHeader returns why h cannot begin a message, before anything waits for the
+// rest of it: who speaks another protocol is told at once.
+func (r *Reader) checkHeader(h Header) string {
+	if int(h.Length) < headerSize || int(h.Length) > r.max {
+		return fmt.Sprintf("length %d is not between %d and %d", h.Length, headerSize, r.max)
+	}
+	switch h.OpCode {
+	case OpMsg, OpCompressed, OpQuery, OpReply, OpGetMore, OpInsert, OpUpdate, OpDelete, OpKillCursors:
+		return ""
+	}
+	return fmt.Sprintf("unknown %s", h.OpCode)
 }
 
 // Release gives back the memory of the last message if it was a large one.

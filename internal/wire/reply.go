@@ -29,6 +29,7 @@ type Reply struct {
 	more    bool
 	next    bson.Raw
 	dropped bool
+	plain   int
 }
 
 // Reset makes the reply ready for the answer to req and frees what it held.
@@ -83,6 +84,9 @@ func (p *Reply) Drop() { p.dropped = true }
 // Dropped reports whether Drop was called.
 func (p *Reply) Dropped() bool { return p.dropped }
 
+// PlainSize returns the length of the finished message without compression.
+func (p *Reply) PlainSize() int { return p.plain }
+
 // Finish completes the message that answers req and returns its bytes, valid until
 // Free or Reset. more sets moreToCome. The error is a *mongoerr.Error if the reply is too large.
 func (p *Reply) Finish(req *Request, id int32, more bool, comp *Compression) ([]byte, error) {
@@ -91,7 +95,7 @@ func (p *Reply) Finish(req *Request, id int32, more bool, comp *Compression) ([]
 	}
 	doc := p.b.Finish()
 	out := p.b.Buffer()
-	p.buf.B = out
+	p.buf.B, p.plain = out, len(out)
 	if len(doc) > MaxInternalDocSize {
 		return nil, mongoerr.New(mongoerr.BSONObjectTooLarge, "BSONObj size: %d (0x%X) is invalid. Size must be between 0 and %d(16MB)", len(doc), len(doc), MaxInternalDocSize)
 	}

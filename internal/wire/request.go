@@ -88,6 +88,19 @@ func (r *Request) Command() string {
 // Checksum reports whether the request carried a checksum; its reply then does too.
 func (r *Request) Checksum() bool { return r.checksum }
 
+// Follow makes r the request that a client would send after reply id of an exhaust
+// stream: the body next, or the same again if it is nil.
+func (r *Request) Follow(id int32, next bson.Raw) {
+	r.RequestID, r.Sequences = id, r.Sequences[:0]
+	if next == nil {
+		return
+	}
+	r.Body = next
+	if db := next.Get("$db"); db.Type == bson.TypeString {
+		r.DB = db.Str()
+	}
+}
+
 // Release gives back the memory of a request that was compressed.
 func (r *Request) Release() {
 	if r.plain != nil {
