@@ -73,8 +73,8 @@ func Open(o Options) (*Engine, error) {
 func (e *Engine) open() (err error) {
 	dir := e.opts.Dir
 	if !e.opts.ReadOnly {
-		if err := e.fs.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("storage: make %s: %w", dir, err)
+		if err := makeDataDir(e.fs, dir); err != nil {
+			return err
 		}
 	}
 	if e.lock, err = lockDir(e.fs, dir); err != nil {

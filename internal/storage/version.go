@@ -120,6 +120,31 @@ func readFile(fs vfs.FS, name string) ([]byte, error) {
 	return b, errors.Join(err, f.Close())
 }
 
+// makeDataDir creates the data directory and makes its name durable, and those
+// of the directories above it that had to be made.
+func makeDataDir(fs vfs.FS, dir string) error {
+	var parents []string
+	for d := dir; ; d = fs.PathDir(d) {
+		_, err := fs.Stat(d)
+		if err == nil || d == fs.PathDir(d) {
+			break
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("storage: %w", err)
+		}
+		parents = append(parents, fs.PathDir(d))
+	}
+	if err := fs.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("storage: make %s: %w", dir, err)
+	}
+	for _, p := range parents {
+		if err := syncDir(fs, p); err != nil {
+			return fmt.Errorf("storage: sync %s: %w", p, err)
+		}
+	}
+	return nil
+}
+
 // makeDirs creates the directories and makes their names durable: Pebble and
 // the journal sync what is in them, nobody else syncs them.
 func makeDirs(fs vfs.FS, dir string) error {
