@@ -86,8 +86,10 @@ func (s *Sorter) growArena(need int) {
 	s.arena = append(make([]byte, 0, c), s.arena...)
 }
 
-// Len is the number of pairs added; Spilled the bytes written to files.
-func (s *Sorter) Len() int64     { return s.n }
+// Len is the number of pairs added.
+func (s *Sorter) Len() int64 { return s.n }
+
+// Spilled is the number of bytes written to temporary files.
 func (s *Sorter) Spilled() int64 { return s.spilled }
 
 func sortHead(key []byte) uint64 {
@@ -266,8 +268,10 @@ func (m *SortedPairs) Next() bool {
 	return len(m.heap) > 0
 }
 
-// Key and Value are the current pair.
-func (m *SortedPairs) Key() []byte   { return m.heap[0].key }
+// Key is that of the current pair.
+func (m *SortedPairs) Key() []byte { return m.heap[0].key }
+
+// Value is that of the current pair.
 func (m *SortedPairs) Value() []byte { return m.heap[0].value }
 
 // Err is why Next returned false, or nil at the end.
