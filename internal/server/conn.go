@@ -27,9 +27,10 @@ type Conn struct {
 	attached atomic.Pointer[any]
 
 	// Only the goroutine that serves the connection uses these.
-	reader *wire.Reader
-	req    wire.Request
-	out    wire.Reply
+	reader  *wire.Reader
+	req     wire.Request
+	out     wire.Reply
+	scratch scratch
 
 	watch     watch
 	streaming atomic.Bool // inside an exhaust stream

@@ -44,9 +44,12 @@ func (s *Server) Addrs() []string {
 
 // listenAll may return listeners besides an error.
 func (s *Server) listenAll(ctx context.Context) ([]net.Listener, error) {
-	hosts, err := resolve(ctx, s.cfg.BindIPs, s.cfg.IPv6)
-	if err != nil {
-		return nil, err
+	var hosts []string
+	if !s.cfg.NoTCP {
+		var err error
+		if hosts, err = resolve(ctx, s.cfg.BindIPs, s.cfg.IPv6); err != nil {
+			return nil, err
+		}
 	}
 	// mongod's own keep-alive: a peer that vanished is noticed within minutes.
 	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 300 * time.Second, Interval: time.Second}}

@@ -38,6 +38,8 @@ type Config struct {
 	IPv6 bool
 	// Port of TCP; 0 takes a free one.
 	Port int
+	// NoTCP leaves out the TCP listeners; Port then only names the Unix socket.
+	NoTCP bool
 	// UnixSocketPrefix is the directory of the Unix socket mongodb-PORT.sock. Default: none.
 	UnixSocketPrefix string
 
