@@ -76,6 +76,7 @@ func (e *Engine) open() (err error) {
 		if err := makeDataDir(e.fs, dir); err != nil {
 			return err
 		}
+		syncParent(e.fs, dir)
 	}
 	if e.lock, err = lockDir(e.fs, dir); err != nil {
 		return err

@@ -111,6 +111,16 @@ func syncDir(fs vfs.FS, dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// syncParent makes the name of a new data directory durable. The parent may
+// belong to someone else who lets nobody open it: then it is as durable as
+// they made it.
+func syncParent(fs vfs.FS, dir string) {
+	if d, err := fs.OpenDir(fs.PathDir(dir)); err == nil {
+		_ = d.Sync()
+		_ = d.Close()
+	}
+}
+
 func readFile(fs vfs.FS, name string) ([]byte, error) {
 	f, err := fs.Open(name)
 	if err != nil {

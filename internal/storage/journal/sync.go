@@ -51,9 +51,10 @@ func (s *syncer) waitIdle() {
 // SyncTo returns when everything before p is durable. Concurrent callers share
 // one fsync: the first leads, the others wait for its end, and whoever it did
 // not cover starts the next.
-func (j *Journal) SyncTo(p Pos) error { return j.syncTo(context.Background(), p) }
+func (j *Journal) SyncTo(p Pos) error { return j.SyncWait(context.Background(), p) }
 
-func (j *Journal) syncTo(ctx context.Context, p Pos) error {
+// SyncWait is SyncTo for a caller who may give up waiting for the others.
+func (j *Journal) SyncWait(ctx context.Context, p Pos) error {
 	counted := false
 	for {
 		if j.durable.Load().Pos >= p {
@@ -194,7 +195,7 @@ func (j *Journal) WaitDurable(ctx context.Context, index uint64) error {
 		}
 		if m := j.mu.appended; m.Index >= index {
 			j.mu.Unlock()
-			if err := j.syncTo(ctx, m.Pos); err != nil {
+			if err := j.SyncWait(ctx, m.Pos); err != nil {
 				return err
 			}
 			continue
