@@ -218,7 +218,7 @@ func (q *Query) finish(n *Node, covered, ordered bool) *Solution {
 		}
 		n = &Node{Stage: st, Projection: q.Projection, ProjSpec: q.ProjSpec, Kids: []*Node{n}}
 	}
-	if q.Limit > 0 && !(sort && q.Skip == 0) {
+	if q.Limit > 0 && !sort { // a sort stops at its own limit
 		n = &Node{Stage: Limit, LimitAmount: q.Limit, Kids: []*Node{n}}
 	}
 	return q.solution(n, sort)
