@@ -1,0 +1,336 @@
+package exec
+
+import (
+	"errors"
+
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/bson/keystring"
+	"github.com/cairndb/cairn/internal/eval/match"
+	"github.com/cairndb/cairn/internal/eval/project"
+	"github.com/cairndb/cairn/internal/query/plan"
+	"github.com/cairndb/cairn/internal/storage"
+)
+
+// empty is EOF.
+type empty struct{ n *plan.Node }
+
+func (empty) next(*Row) (status, error) { return eof, nil }
+func (empty) save()                     {}
+func (empty) close()                    {}
+
+// pass hands its kid's rows on (SUBPLAN).
+type pass struct {
+	n   *plan.Node
+	kid stage
+}
+
+func (s *pass) next(row *Row) (status, error) {
+	st, err := s.kid.next(row)
+	count(s.n, st)
+	return st, err
+}
+func (s *pass) save()  { s.kid.save() }
+func (s *pass) close() { s.kid.close() }
+
+func count(n *plan.Node, st status) {
+	switch st {
+	case advanced:
+		n.Stats.Advanced++
+	case eof:
+		n.Stats.IsEOF = true
+	}
+}
+
+// express reads one document by _id: two gets, no cursor.
+type express struct {
+	x    *Exec
+	n    *plan.Node
+	done bool
+	key  []byte
+	buf  []byte
+}
+
+func (s *express) next(row *Row) (status, error) {
+	if s.done {
+		s.n.Stats.IsEOF = true
+		return eof, nil
+	}
+	s.done = true
+	s.n.Stats.IsEOF = true
+	if err := s.x.check(); err != nil {
+		return eof, err
+	}
+	h := s.n.Index.Ref.(*Index)
+	s.key = keystring.Append(s.key[:0], s.n.Bounds[0][0].Lo, false, nil)
+	id, bits, err := h.Store.Find(s.x.Opts.Reader, s.key, s.buf)
+	if errors.Is(err, storage.ErrNotFound) {
+		return eof, nil
+	}
+	if err != nil {
+		return eof, err
+	}
+	s.n.Stats.KeysExamined++
+	s.buf, err = s.x.Coll.Records.Get(s.x.Opts.Reader, id, bits)
+	if errors.Is(err, storage.ErrNotFound) {
+		return eof, nil
+	}
+	if err != nil {
+		return eof, err
+	}
+	s.n.Stats.DocsExamined++
+	s.n.Stats.Advanced++
+	*row = Row{ID: id, Doc: bson.Raw(s.buf)}
+	return advanced, nil
+}
+
+func (s *express) save()  {}
+func (s *express) close() {}
+
+// fetch reads the record of each row and filters it.
+type fetch struct {
+	x   *Exec
+	n   *plan.Node
+	kid stage
+	m   *match.Matcher
+	buf []byte
+}
+
+func newFetch(x *Exec, n *plan.Node, kid stage) *fetch {
+	s := &fetch{x: x, n: n, kid: kid}
+	if !x.Opts.Stable {
+		// The record may be newer than the index entry: all predicates are checked.
+		s.m = x.Opts.Full
+	}
+	if s.m == nil && n.Filter != nil {
+		s.m = match.New(n.Filter)
+	}
+	return s
+}
+
+func (s *fetch) next(row *Row) (status, error) {
+	for i := s.x.step; i > 0; i-- {
+		st, err := s.kid.next(row)
+		if st != advanced || err != nil {
+			if st == eof {
+				s.n.Stats.IsEOF = true
+			}
+			return st, err
+		}
+		if row.Doc == nil {
+			s.buf, err = s.x.Coll.Records.Get(s.x.Opts.Reader, row.ID, s.buf)
+			if errors.Is(err, storage.ErrNotFound) {
+				s.buf = s.buf[:0]
+				continue
+			}
+			if err != nil {
+				return eof, err
+			}
+			s.n.Stats.DocsExamined++
+			row.Doc = bson.Raw(s.buf)
+		} else {
+			s.n.Stats.NCount++
+		}
+		if s.m != nil {
+			ok, err := s.m.Match(row.Doc)
+			if err != nil {
+				return eof, err
+			}
+			if !ok {
+				s.x.bytes += int64(len(row.Doc))
+				continue
+			}
+		}
+		s.n.Stats.Advanced++
+		return advanced, nil
+	}
+	return needTime, nil
+}
+
+func (s *fetch) save()  { s.kid.save() }
+func (s *fetch) close() { s.kid.close() }
+
+// union gives the rows of its kids one after the other, each record once.
+type union struct {
+	x    *Exec
+	n    *plan.Node
+	kids []stage
+	at   int
+	seen map[storage.RecordID]struct{}
+}
+
+func (s *union) next(row *Row) (status, error) {
+	for i := s.x.step; i > 0; i-- {
+		if s.at == len(s.kids) {
+			s.n.Stats.IsEOF = true
+			return eof, nil
+		}
+		st, err := s.kids[s.at].next(row)
+		if err != nil || st == needTime {
+			return st, err
+		}
+		if st == eof {
+			s.kids[s.at].close()
+			s.at++
+			continue
+		}
+		s.n.Stats.DupsTested++
+		if _, dup := s.seen[row.ID]; dup {
+			s.n.Stats.DupsDropped++
+			continue
+		}
+		s.seen[row.ID] = struct{}{}
+		s.n.Stats.Advanced++
+		return advanced, nil
+	}
+	return needTime, nil
+}
+
+func (s *union) save() {
+	for _, k := range s.kids {
+		k.save()
+	}
+}
+
+func (s *union) close() {
+	for _, k := range s.kids {
+		k.close()
+	}
+}
+
+// skip drops the first rows.
+type skip struct {
+	n    *plan.Node
+	kid  stage
+	left int64
+}
+
+func (s *skip) next(row *Row) (status, error) {
+	for i := slice; i > 0; i-- {
+		st, err := s.kid.next(row)
+		if err != nil || st != advanced {
+			if st == eof {
+				s.n.Stats.IsEOF = true
+			}
+			return st, err
+		}
+		if s.left > 0 {
+			s.left--
+			continue
+		}
+		s.n.Stats.Advanced++
+		return advanced, nil
+	}
+	return needTime, nil
+}
+func (s *skip) save()  { s.kid.save() }
+func (s *skip) close() { s.kid.close() }
+
+// limit ends after a number of rows.
+type limit struct {
+	n    *plan.Node
+	kid  stage
+	left int64
+}
+
+func (s *limit) next(row *Row) (status, error) {
+	if s.left == 0 {
+		s.n.Stats.IsEOF = true
+		return eof, nil
+	}
+	st, err := s.kid.next(row)
+	if st == advanced && err == nil {
+		s.left--
+	}
+	count(s.n, st)
+	return st, err
+}
+func (s *limit) save()  { s.kid.save() }
+func (s *limit) close() { s.kid.close() }
+
+// projection reshapes rows.
+type projection struct {
+	x       *Exec
+	n       *plan.Node
+	kid     stage
+	buf     []byte
+	keys    *keyDoc
+	details match.Details
+	extra   project.Extra
+	row     *Row
+}
+
+func (s *projection) next(row *Row) (status, error) {
+	st, err := s.kid.next(row)
+	if st != advanced || err != nil {
+		count(s.n, st)
+		return st, err
+	}
+	if row.Doc == nil {
+		if s.keys == nil || s.keys.ix != row.Index {
+			s.keys = newKeyDoc(row.Index)
+		}
+		if row.Doc, err = s.keys.doc(row.Key, row.TypeBits); err != nil {
+			return eof, err
+		}
+	}
+	if s.n.Projection.NeedsPositional() && s.x.Opts.Full != nil {
+		if _, err := s.x.Opts.Full.MatchDetails(row.Doc, &s.details); err != nil {
+			return eof, err
+		}
+		s.extra.Details = &s.details
+	}
+	if s.extra.Meta == nil {
+		s.extra.Meta = s.meta
+	}
+	s.row = row
+	if s.buf, err = s.n.Projection.Append(s.buf[:0], row.Doc, &s.extra); err != nil {
+		return eof, err
+	}
+	row.Doc = bson.Raw(s.buf)
+	s.n.Stats.Advanced++
+	return advanced, nil
+}
+
+// meta answers {$meta: …}.
+func (s *projection) meta(name string) bson.Value {
+	switch name {
+	case "recordId":
+		return bson.V(int64(s.row.ID))
+	case "indexKey":
+		if s.row.Key != nil {
+			if d, err := newKeyDoc(s.row.Index).doc(s.row.Key, s.row.TypeBits); err == nil {
+				return d.Value()
+			}
+		}
+	}
+	return bson.Value{}
+}
+
+func (s *projection) save()  { s.kid.save() }
+func (s *projection) close() { s.kid.close() }
+
+// returnKey gives the index keys instead of the documents.
+type returnKey struct {
+	x    *Exec
+	n    *plan.Node
+	kid  stage
+	keys *keyDoc
+}
+
+func (s *returnKey) next(row *Row) (status, error) {
+	st, err := s.kid.next(row)
+	count(s.n, st)
+	if st != advanced || err != nil {
+		return st, err
+	}
+	row.Doc = bson.Empty
+	if row.Key != nil {
+		if s.keys == nil || s.keys.ix != row.Index {
+			s.keys = newKeyDoc(row.Index)
+		}
+		row.Doc, err = s.keys.doc(row.Key, row.TypeBits)
+	}
+	return st, err
+}
+func (s *returnKey) save()  { s.kid.save() }
+func (s *returnKey) close() { s.kid.close() }
