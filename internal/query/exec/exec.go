@@ -5,6 +5,7 @@ import (
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/bson/keystring"
+	"github.com/cairndb/cairn/internal/eval/expr"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/query/plan"
@@ -52,6 +53,7 @@ type Options struct {
 	Stable    bool
 	Full      *match.Matcher // the query's whole filter, nil: everything
 	Interrupt func() error
+	Env       *expr.Env // what computed projections are evaluated in, nil: nothing
 	NewSorter func(maxMemory int64) *storage.Sorter
 	// NoDiskUse makes a sort fail where it would spill.
 	NoDiskUse bool

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/bson/keystring"
 	"github.com/cairndb/cairn/internal/eval/sortkey"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/query/plan"
@@ -129,7 +130,10 @@ func (s *sortStage) addPair(k sortkey.Key, id storage.RecordID, doc bson.Raw) er
 	if s.sorter == nil {
 		s.sorter = s.x.Opts.NewSorter(SortMemory)
 	}
-	s.enc = s.pat.AppendKey(s.enc[:0], k)
+	s.enc = s.enc[:0]
+	for i := range k {
+		s.enc = keystring.Append(s.enc, k[i], s.pat.Parts[i].Descending, nil)
+	}
 	s.val = append(storage.AppendRecordID(s.val[:0], id), doc...)
 	if s.x.Opts.NoDiskUse && s.n.Stats.SortedBytes > SortMemory {
 		return mongoerr.New(mongoerr.QueryExceededMemoryLimit, "Sort exceeded memory limit of %d bytes, but did not opt in to external sorting.", SortMemory)

@@ -279,8 +279,10 @@ func (s *projection) next(row *Row) (status, error) {
 		}
 		s.extra.Details = &s.details
 	}
-	if s.extra.Meta == nil {
-		s.extra.Meta = s.meta
+	if s.extra.Env == nil && s.x.Opts.Env != nil {
+		env := *s.x.Opts.Env
+		env.Meta = s.meta
+		s.extra.Env = &env
 	}
 	s.row = row
 	if s.buf, err = s.n.Projection.Append(s.buf[:0], row.Doc, &s.extra); err != nil {
