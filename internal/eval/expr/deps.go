@@ -15,7 +15,9 @@ type Deps struct {
 	Vars map[VarID]struct{}
 	// Meta are the names of metadata that are read.
 	Meta map[string]struct{}
-	// Impure is set if two evaluations may differ ($rand, $$NOW between operations).
+	// System is set if a system variable other than the document is read ($$NOW …).
+	System bool
+	// Impure is set if two evaluations may differ ($rand).
 	Impure bool
 }
 

@@ -116,4 +116,3 @@ func jsonDouble(f float64) string {
 	}
 	return s
 }
-

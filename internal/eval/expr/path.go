@@ -146,6 +146,8 @@ func (s *systemVar) Eval(env *Env) (bson.Value, error) {
 func (s *systemVar) AddDeps(d *Deps) {
 	if s.def.name == "ROOT" || s.def.name == "CURRENT" {
 		d.Whole = true
+	} else {
+		d.System = true
 	}
 }
 
