@@ -14,6 +14,7 @@ import (
 type checkpointer struct {
 	e       *Engine
 	flushed atomic.Uint64 // Pos that a completed flush is known to cover
+	dirty   atomic.Bool   // something was applied since the last flush began
 	kick    chan struct{}
 	mu      sync.Mutex // one explicit flush at a time
 	count   atomic.Uint64
@@ -84,8 +85,12 @@ func (e *Engine) flush() error {
 		e.fail.fail(fmt.Errorf("sync the journal: %w", err))
 		return e.fail.err()
 	}
-	if err := e.flushMemtables(); err != nil {
-		return err
+	// The flag is set behind a batch's entry into the memtable: a batch that
+	// this flush misses sets it again.
+	if e.ckpt.dirty.Swap(false) {
+		if err := e.flushMemtables(); err != nil {
+			return err
+		}
 	}
 	e.ckpt.flushed.Store(uint64(target))
 	e.ckpt.count.Add(1)
@@ -94,9 +99,6 @@ func (e *Engine) flush() error {
 
 // flushMemtables waits for the flush, but no longer than the store is well.
 func (e *Engine) flushMemtables() error {
-	if e.db.Metrics().MemTable.Size == 0 {
-		return nil
-	}
 	done, err := e.db.AsyncFlush()
 	if err != nil {
 		return fmt.Errorf("storage: flush: %w", convErr(err))

@@ -59,12 +59,12 @@ func (r *crashRig) options() Options {
 
 // onOp is called before every file operation.
 func (r *crashRig) onOp(op errorfs.Op) error {
-	if op.Kind.ReadOrWrite() == errorfs.OpIsRead || (r.match != nil && !r.match(op)) {
+	if op.Kind.ReadOrWrite() == errorfs.OpIsRead {
 		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.n == nil || len(r.clones) >= maxClones || r.hookRand.IntN(100) >= r.percent {
+	if (r.match != nil && !r.match(op)) || r.n == nil || len(r.clones) >= maxClones || r.hookRand.IntN(100) >= r.percent {
 		return nil
 	}
 	r.cloneLocked(fmt.Sprintf("op %d of %s", op.Kind, op.Path))

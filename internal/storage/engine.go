@@ -198,6 +198,9 @@ func (e *Engine) Apply(end Mark, sets ...*WriteSet) error {
 		return fmt.Errorf("storage: apply out of order: %+v behind %+v", end, last)
 	}
 	e.stall.wait(end.Pos)
+	if err := e.fail.err(); err != nil {
+		return err // it failed while this waited
+	}
 	if err := e.apply(end, sets); err != nil {
 		e.fail.fail(err)
 		return e.fail.err()
@@ -231,6 +234,7 @@ func (e *Engine) apply(end Mark, sets []*WriteSet) error {
 		return fmt.Errorf("storage: apply: %w", convErr(err))
 	}
 	e.setApplied(end)
+	e.ckpt.dirty.Store(true)
 	e.ckpt.note(end.Pos)
 	return nil
 }
@@ -253,6 +257,7 @@ func (e *Engine) ApplyUnlogged(w *WriteSet) error {
 	if err := e.db.Apply(w.b, pebble.NoSync); err != nil {
 		return fmt.Errorf("storage: apply unlogged: %w", convErr(err))
 	}
+	e.ckpt.dirty.Store(true)
 	return nil
 }
 

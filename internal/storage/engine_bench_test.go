@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -200,4 +201,38 @@ func benchGet(b *testing.B, r Reader) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkOpenEmpty is the engine's part of the time to the first ping.
+func BenchmarkOpenEmpty(b *testing.B) {
+	for b.Loop() {
+		n := benchEngine(b, Options{CacheBytes: 4 << 30})
+		if err := n.e.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkBulkLoad loads an index of a million entries.
+func BenchmarkBulkLoad(b *testing.B) {
+	const entries = 1_000_000
+	for b.Loop() {
+		n := benchEngine(b, Options{})
+		l := n.e.NewBulkLoader(benchID.Table, 64<<20)
+		s := IndexStore{benchID.Table, false}
+		var key []byte
+		for i := range entries {
+			key = appendBenchKey(key[:0], i*0x9e3779b9)
+			if err := l.AddIndexEntry(s, key, RecordID(i+1), nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := l.Load(b.Context(), nil); err != nil {
+			b.Fatal(err)
+		}
+		if err := errors.Join(l.Close(), n.e.Close()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)*entries/b.Elapsed().Seconds(), "entries/s")
 }

@@ -279,6 +279,9 @@ func TestReadOnlyOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := e.Recover(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
 	if got := dump(t, e); got != "a=1 " {
 		t.Fatal(got)
 	}
@@ -313,4 +316,57 @@ func TestCloseLeavesNoGoroutines(t *testing.T) {
 		}
 		// synctest fails the test if a goroutine of it is left.
 	})
+}
+
+// TestStalledWriter: a writer that waits for flushes goes on when they do, and
+// is let go with an error when the store fails.
+func TestStalledWriter(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		gate := make(chan struct{})
+		fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, ".sst") {
+				<-gate
+			}
+			return nil
+		}))
+		o := testOptions(fs)
+		o.MemTableBytes = 256 << 10
+		n := openNode(t, o)
+		done := make(chan error, 1)
+		stop := make(chan struct{})
+		go func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					done <- nil
+					return
+				default:
+				}
+				if _, err := n.commit(func(u *RecoveryUnit) { u.Set(tkey(fmt.Sprint(i%100)), make([]byte, 10_000)) }); err != nil {
+					done <- err
+					return
+				}
+			}
+		}()
+		for n.e.stall.stalls.Load() == 0 {
+			runtime.Gosched()
+		}
+		if fails {
+			n.e.Fail(syscall.EIO)
+		}
+		if !fails {
+			close(gate)
+			close(stop)
+		}
+		err := <-done
+		if fails {
+			close(gate)
+		}
+		if errors.Is(err, syscall.EIO) != fails {
+			t.Fatalf("fails %v: the writer got %v", fails, err)
+		}
+		if err := n.e.Close(); (err != nil) != fails {
+			t.Fatal(err)
+		}
+	}
 }

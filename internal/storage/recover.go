@@ -26,20 +26,22 @@ type RecoveryStats struct {
 // commits nor rolls back. The records are valid during the call only. fn is
 // not called for units that hold nothing but local records.
 //
-// It must be called once, after Open and before the first Apply.
+// It must be called once, after Open and before the first Apply. In a store
+// that was opened read-only it does nothing: what is to be replayed is missing
+// from its view.
 func (e *Engine) Recover(ctx context.Context, fn func(u *RecoveryUnit, unit []journal.Record) error) (RecoveryStats, error) {
 	start := time.Now()
-	st := RecoveryStats{From: e.Applied()}
+	st := RecoveryStats{From: e.Applied(), To: e.Applied()}
+	if e.opts.ReadOnly {
+		return st, nil
+	}
 	err := e.replay(ctx, &st, fn)
 	st.To = e.Applied()
 	st.Took = time.Since(start)
 	if err != nil {
 		return st, fmt.Errorf("storage: recover from position %d: %w", st.To.Pos, err)
 	}
-	if !e.opts.ReadOnly {
-		err = e.drops.resume()
-	}
-	return st, err
+	return st, e.drops.resume()
 }
 
 func (e *Engine) replay(ctx context.Context, st *RecoveryStats, fn func(*RecoveryUnit, []journal.Record) error) error {
@@ -78,7 +80,7 @@ func (e *Engine) replay(ctx context.Context, st *RecoveryStats, fn func(*Recover
 	if len(unit.recs) > 0 {
 		return corruptf("the journal ends inside a unit, at position %d", end)
 	}
-	if got := e.Applied().Pos; got != end && !e.opts.ReadOnly {
+	if got := e.Applied().Pos; got != end {
 		return corruptf("the journal's reader stopped at position %d of %d", got, end)
 	}
 	return nil

@@ -452,3 +452,88 @@ func TestApplyGroupAndOrder(t *testing.T) {
 		t.Fatal(err, n.e.Applied())
 	}
 }
+
+// TestConcurrentUse: readers, snapshots, bulk loads, drops and checkpoints run
+// beside the sequencer while memtables flush and tables compact; a reader never
+// sees part of a batch.
+func TestConcurrentUse(t *testing.T) {
+	o := testOptions(vfs.NewMem())
+	o.MemTableBytes = 64 << 10
+	n := openNode(t, o)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	loop := func(fn func(i int) error) {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := fn(i); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	pair := func(r Reader) error {
+		c := r.NewCursor(testTable.Bounds())
+		defer c.Close()
+		var vals []string
+		for ok := c.First(); ok; ok = c.Next() {
+			vals = append(vals, string(c.Value()[:8]))
+		}
+		if len(vals) == 2 && vals[0] != vals[1] {
+			return fmt.Errorf("half a batch: %v", vals)
+		}
+		return c.Err()
+	}
+	loop(func(int) error { return pair(n.e) })
+	loop(func(int) error {
+		s, err := n.e.Snapshot()
+		if err != nil {
+			return err
+		}
+		return errors.Join(pair(s), s.Close())
+	})
+	loop(func(i int) error {
+		table := Table{SpaceReplicated, Ident(1000 + i)}
+		l := n.e.NewBulkLoader(table, 0)
+		for j := range 50 {
+			if err := l.Add(fmt.Append(nil, j), make([]byte, 100)); err != nil {
+				return err
+			}
+		}
+		return errors.Join(l.Load(context.Background(), nil), l.Close(), n.e.DropIdent(table))
+	})
+	loop(func(i int) error {
+		_ = n.e.Stats()
+		if i%10 == 0 {
+			return n.e.Flush()
+		}
+		_, err := n.e.Checkpoint()
+		return err
+	})
+	for i := range 1500 {
+		n.mustCommit(func(u *RecoveryUnit) {
+			v := append(fmt.Appendf(nil, "%08d", i), make([]byte, 1000)...)
+			u.Set(tkey("a"), v)
+			u.Set(tkey("b"), v)
+		})
+	}
+	close(stop)
+	wg.Wait()
+	n.e.WaitDropped()
+	for _, i := range []Ident{1000, 1001} {
+		lower, upper := Table{SpaceReplicated, i}.Bounds()
+		c := n.e.NewCursor(lower, upper)
+		if c.First() {
+			t.Errorf("dropped table %d has entries", i)
+		}
+		c.Close()
+	}
+	if err := n.e.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -368,3 +368,37 @@ func TestLocalUnitStaysPrivate(t *testing.T) {
 		t.Errorf("replay of a foreign key: %v", err)
 	}
 }
+
+// FuzzLocalUnit: whatever bytes a local unit has, it is refused or touches
+// private tables only, and comes back as it was.
+func FuzzLocalUnit(f *testing.F) {
+	n := openNode(f, testOptions(vfs.NewMem()))
+	f.Cleanup(func() { n.e.Close() })
+	w := n.e.NewWriteSet()
+	private := Table{SpacePrivate, 7}
+	w.Set(private.AppendKey(nil, []byte("k")), []byte("v"))
+	w.Delete(private.AppendKey(nil, []byte("d")))
+	w.DeleteRange(private.Bounds())
+	w.Set(droppedKey(private), nil)
+	p, err := w.AppendLocal(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(p)
+	f.Add([]byte{1, 2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
+	f.Fuzz(func(t *testing.T, p []byte) {
+		a, b := n.e.NewWriteSet(), n.e.NewWriteSet()
+		defer a.Release()
+		defer b.Release()
+		if a.applyLocal(p) != nil {
+			return
+		}
+		enc, err := a.AppendLocal(nil)
+		if err != nil {
+			t.Fatalf("accepted but cannot be written: %v", err)
+		}
+		if err := b.applyLocal(enc); err != nil || b.Len() != a.Len() {
+			t.Fatalf("does not come back: %v", err)
+		}
+	})
+}
