@@ -87,10 +87,14 @@ func (r *crashRig) clone(what string) {
 }
 
 func (r *crashRig) open() {
-	n := openNode(r.t, r.options())
+	r.setNode(openNode(r.t, r.options()))
+}
+
+// setNode lets the clones begin.
+func (r *crashRig) setNode(n *node) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.n = n
-	r.mu.Unlock()
 }
 
 // unit commits a random unit of one or more chained records and notes the
@@ -298,8 +302,9 @@ func TestCrashTwice(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			second.n = &node{t: t, e: e}
-			if _, err := e.Recover(t.Context(), second.n.replay); err != nil {
+			n := &node{t: t, e: e}
+			second.setNode(n)
+			if _, err := e.Recover(t.Context(), n.replay); err != nil {
 				t.Fatal(err)
 			}
 			second.finish()
