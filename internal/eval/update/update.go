@@ -11,6 +11,8 @@
 package update
 
 import (
+	"bytes"
+
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/mongoerr"
@@ -41,19 +43,32 @@ const (
 	Pipeline
 )
 
-// Update is a parsed update. It may be used by several goroutines at once.
-type Update struct{ kind Kind }
+// Update is a parsed update. It may be used by several goroutines at once if the
+// pipeline and the expressions behind Options may. It aliases what it was parsed from.
+type Update struct {
+	kind     Kind
+	root     *node
+	paths    []string
+	filters  map[string]*match.Matcher // arrayFilters by identifier
+	replace  bson.Raw
+	pipeline func(doc bson.Raw) (bson.Raw, error)
+	posPath  bool // uses `$`
+	deep     bool // may nest deeper than the old document allows for
+}
 
 // Input is what evaluation needs beside the document.
 type Input struct {
 	// Details of the match, for the positional `$`; nil if there are none.
 	Details *match.Details
-	// Now and Timestamp are for $currentDate.
+	// Now and Timestamp are for $currentDate, Timestamp also for empty timestamps of a
+	// replacement.
 	Now       bson.DateTime
 	Timestamp bson.Timestamp
 	// Insert is set when the document of an upsert is built: $setOnInsert acts, and no
 	// diff is made.
 	Insert bool
+	// NoEntry spares the making of Result.Entry.
+	NoEntry bool
 }
 
 // Result of an update of one document.
@@ -67,41 +82,151 @@ type Result struct {
 	Entry bson.Raw
 }
 
-var errTODO = mongoerr.New(mongoerr.InternalError, "not built yet")
-
-// Parse reads the update of an update command: a document or, for a pipeline, an array.
-func Parse(u bson.Value, o Options) (*Update, error) { return nil, errTODO }
-
 // Kind returns what kind of update u is.
 func (u *Update) Kind() Kind { return u.kind }
 
 // NeedsPositional reports whether Input.Details is used.
-func (u *Update) NeedsPositional() bool { return false }
+func (u *Update) NeedsPositional() bool { return u.posPath }
 
 // Paths returns the dotted paths that u may change (positional parts as written); ok is
 // false if it may change anything.
-func (u *Update) Paths() (paths []string, ok bool) { return nil, false }
+func (u *Update) Paths() (paths []string, ok bool) { return u.paths, u.kind == Operators }
 
 // Apply evaluates u on doc.
-func (u *Update) Apply(doc bson.Raw, in *Input) (Result, error) { return Result{}, errTODO }
-
-// UpsertDocument returns the document that an upsert inserts, without an _id if neither
-// filter nor update give one (the caller puts a new ObjectId in front).
-func (u *Update) UpsertDocument(filter match.Node, in *Input) (bson.Raw, error) {
-	return nil, errTODO
+func (u *Update) Apply(doc bson.Raw, in *Input) (Result, error) {
+	var next bson.Raw
+	var err error
+	changed := true
+	switch u.kind {
+	case Operators:
+		next, changed, err = u.operators(doc, in)
+	case Replacement:
+		next = u.replacement(doc, in)
+	default:
+		if next, err = u.pipeline(doc); err == nil {
+			next = withID(next, doc.Get("_id"))
+		}
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	if !changed || (u.kind != Operators && bytes.Equal(next, doc)) {
+		return Result{Doc: doc}, nil
+	}
+	if err := u.checkResult(doc, next); err != nil {
+		return Result{}, err
+	}
+	r := Result{Doc: next, Modified: true}
+	if !in.Insert && !in.NoEntry {
+		r.Entry = u.entry(doc, next)
+	}
+	return r, nil
 }
 
-// Diff returns the `diff` of a $v:2 entry that turns old into new, and whether there
-// is a difference.
-func Diff(old, new bson.Raw) (diff bson.Raw, changed bool) { return nil, false }
+// checkResult refuses documents that cannot be stored or have another _id.
+func (u *Update) checkResult(old, next bson.Raw) error {
+	oldID, newID := old.Get("_id"), next.Get("_id")
+	if !oldID.IsMissing() && (oldID.Type != newID.Type || !bytes.Equal(oldID.Data, newID.Data)) {
+		if u.kind == Operators {
+			path := u.idPath()
+			return mongoerr.New(mongoerr.ImmutableField, "Performing an update on the path '%s' would modify the immutable field '_id'", path)
+		}
+		if newID.IsMissing() || !bson.Equal(oldID, newID) {
+			return mongoerr.New(mongoerr.ImmutableField, "After applying the update, the (immutable) field '_id' was found to have been altered to _id: %s", newID)
+		}
+	}
+	if err := checkID(newID); err != nil {
+		return err
+	}
+	if len(next) > bson.MaxDocSize {
+		return mongoerr.New(17419, "Resulting document after update is larger than %d", bson.MaxDocSize)
+	}
+	if u.deep || u.kind != Operators {
+		if bson.Validate(next, bson.MaxDepth) != nil {
+			return mongoerr.New(mongoerr.Overflow, "Document exceeds maximum nesting depth of %d", bson.MaxDepth)
+		}
+	}
+	return nil
+}
 
-// ApplyDiff applies the `diff` of a $v:2 entry. A part that does not fit doc is skipped.
-func ApplyDiff(doc, diff bson.Raw) (bson.Raw, error) { return nil, errTODO }
+// checkID refuses values that no _id may have.
+func checkID(id bson.Value) error {
+	switch id.Type {
+	case bson.TypeArray, bson.TypeRegex, bson.TypeUndefined:
+		return mongoerr.New(mongoerr.InvalidIdField, "The '_id' value cannot be of type %s", id.Type)
+	}
+	return nil
+}
 
-// ApplyV1 applies the `o` of a $v:1 update entry ($set and $unset). What does not fit
-// doc is skipped.
-func ApplyV1(doc, mods bson.Raw) (bson.Raw, error) { return nil, errTODO }
+func (u *Update) idPath() string {
+	for _, p := range u.paths {
+		if p == "_id" || (len(p) > 4 && p[:4] == "_id.") {
+			return p
+		}
+	}
+	return "_id"
+}
 
-// ApplyEntry applies the `o` of an update entry of any form: $v:2 diff, $v:1 modifiers
-// or a replacement (which keeps the document's _id).
-func ApplyEntry(doc, o bson.Raw) (bson.Raw, error) { return nil, errTODO }
+// entryOverhead is what {$v: 2, diff: …} takes beside the diff.
+const entryOverhead = 16
+
+func (u *Update) entry(old, next bson.Raw) bson.Raw {
+	if u.kind == Replacement {
+		return next
+	}
+	diff, ok := Diff(old, next)
+	if !ok || (u.kind == Pipeline && len(diff)+entryOverhead >= len(next)) {
+		return next
+	}
+	b := bson.NewBuilder(make([]byte, 0, len(diff)+32))
+	return b.Int32("$v", 2).AppendDoc("diff", diff).Finish()
+}
+
+// replacement returns the new document of a replacement, with the old _id in front.
+func (u *Update) replacement(old bson.Raw, in *Input) bson.Raw {
+	return withID(stampEmpty(u.replace, in.Timestamp), old.Get("_id"))
+}
+
+// withID puts the _id, doc's own or else id, in front.
+func withID(doc bson.Raw, id bson.Value) bson.Raw {
+	first, _ := doc.First()
+	if first == "_id" {
+		return doc
+	}
+	if own := doc.Get("_id"); !own.IsMissing() {
+		id = own
+	}
+	if id.IsMissing() {
+		return doc
+	}
+	b := bson.NewBuilder(make([]byte, 0, len(doc)+len(id.Data)+8))
+	b.Append("_id", id)
+	for k, v := range doc.Elems() {
+		if k != "_id" {
+			b.Append(k, v)
+		}
+	}
+	return b.Finish()
+}
+
+// stampEmpty replaces empty timestamps at the top level, as the server does when it
+// stores a whole document.
+func stampEmpty(doc bson.Raw, ts bson.Timestamp) bson.Raw {
+	found := false
+	for k, v := range doc.Elems() {
+		found = found || (v.Type == bson.TypeTimestamp && v.Timestamp() == 0 && k != "_id")
+	}
+	if !found || ts == 0 {
+		return doc
+	}
+	b := bson.NewBuilder(make([]byte, 0, len(doc)))
+	for k, v := range doc.Elems() {
+		if v.Type == bson.TypeTimestamp && v.Timestamp() == 0 && k != "_id" {
+			b.Timestamp(k, ts)
+			ts++
+			continue
+		}
+		b.Append(k, v)
+	}
+	return b.Finish()
+}
