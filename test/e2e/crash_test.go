@@ -168,6 +168,9 @@ func (h *history) verify(t *testing.T, client *mongo.Client, round int) {
 	docs := readAll(ctx, t, client.Database(crashDB).Collection("c"))
 	h.verifyAcknowledged(t, docs, round)
 	noise := readAll(ctx, t, client.Database(crashDB).Collection("noise"))
+	if external() { // what follows is Cairn's promise; the harness itself is tried on others
+		return
+	}
 	verifyPrefixes(t, noise)
 	for name, have := range map[string]map[string]bson.Raw{"c": docs, "noise": noise} {
 		verifyLog(ctx, t, client, name, have)
