@@ -37,7 +37,7 @@ func TestLongFunctionsStateTheirReason(t *testing.T) {
 				continue
 			}
 			n := f.fset.Position(fn.End()).Line - f.fset.Position(fn.Pos()).Line + 1
-			if n > maxFunc && !(fn.Doc != nil && reasonLong.MatchString(fn.Doc.Text())) {
+			if n > maxFunc && !isTable(fn) && !(fn.Doc != nil && reasonLong.MatchString(fn.Doc.Text())) {
 				t.Errorf("%s: %s has %d lines (limit %d): split it, or end its comment with the reason (\"Long because …\")",
 					f.at(fn.Pos()), funcName(fn), n, maxFunc)
 			}
@@ -58,4 +58,17 @@ func TestLockFileNamesNoHost(t *testing.T) {
 			}
 		}
 	}
+}
+
+// isTable says whether the function only returns a literal: rows are data, not code.
+func isTable(fn *ast.FuncDecl) bool {
+	if len(fn.Body.List) != 1 {
+		return false
+	}
+	r, ok := fn.Body.List[0].(*ast.ReturnStmt)
+	if !ok || len(r.Results) != 1 {
+		return false
+	}
+	_, ok = r.Results[0].(*ast.CompositeLit)
+	return ok
 }
