@@ -236,3 +236,27 @@ func BenchmarkBulkLoad(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N)*entries/b.Elapsed().Seconds(), "entries/s")
 }
+
+// BenchmarkColdScan scans a settled store whose files are in the page cache
+// but whose blocks are not in the block cache.
+func BenchmarkColdScan(b *testing.B) {
+	o := Options{Dir: b.TempDir(), FS: vfs.Default, CacheBytes: 1 << 30}
+	n := newLoader(openNode(b, o))
+	n.load(benchDocs)
+	if err := errors.Join(n.e.Flush(), n.e.Compact(benchRecords.Table), n.e.Close()); err != nil {
+		b.Fatal(err)
+	}
+	rows := 0
+	for b.Loop() {
+		b.StopTimer()
+		n := openNode(b, o)
+		b.StartTimer()
+		rows += benchScanOnce(b, n.e)
+		b.StopTimer()
+		if err := n.e.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(rows)/b.Elapsed().Seconds()/1e6, "Mdocs/s")
+}

@@ -132,6 +132,10 @@ func (o *Options) pebbleOptions() *pebble.Options {
 			Compression:    func() *sstable.CompressionProfile { return block.FastestCompression },
 		}
 	}
+	// Fresh tables are not compressed: that is a third of the CPU of a load and
+	// half of that of a cold scan (measured with documents of 1 KB). What is
+	// compacted is; a table that only ever grew at its end is moved down as it is.
+	p.Levels[0].Compression = func() *sstable.CompressionProfile { return block.NoCompression }
 	p.Experimental.FileCacheShards = max(1, min(4, runtime.GOMAXPROCS(0)))
 	return p
 }
