@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 func TestHistogramQuantiles(t *testing.T) {
@@ -79,7 +81,7 @@ func TestChooseRows(t *testing.T) {
 		}
 		got := strings.Join(names, " ")
 		if want == "" {
-			want = "insertOne insertOne-j insertMany ycsb-F"
+			want = "insertOne insertOne-j insertOne-j64 insertMany ycsb-F"
 		}
 		if err != nil || got != want {
 			t.Errorf("--rows %s: got %q %v, want %q", filter, got, err, want)
@@ -145,4 +147,14 @@ func squeeze(s string) string {
 		lines[i] = strings.Join(strings.Fields(l), " ")
 	}
 	return strings.Join(lines, "\n")
+}
+
+func TestFindSyncs(t *testing.T) {
+	doc, err := bson.Marshal(bson.D{{Key: "syncs", Value: 1}, {Key: "cairn", Value: bson.D{{Key: "journal", Value: bson.D{{Key: "bytes", Value: 2}, {Key: "syncs", Value: int64(3)}}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, ok := findSyncs(doc, false); n != 3 || !ok {
+		t.Errorf("got %d %v, want the journal's 3", n, ok)
+	}
 }

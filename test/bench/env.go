@@ -145,7 +145,7 @@ func (e *env) runRow(ctx context.Context, r row) (res result) {
 		res.Err = "prepare: " + err.Error()
 		return res
 	}
-	res.Unit, res.Note = w.unit, w.note
+	res.Unit = w.unit
 	cpu0, known := cpuTime(e.serverPID)
 	start := time.Now()
 	t, err := e.drive(ctx, w)
@@ -158,7 +158,7 @@ func (e *env) runRow(ctx context.Context, r row) (res result) {
 		res.Err = err.Error()
 		return res
 	}
-	res.Units, res.Ops = t.units, t.calls
+	res.Units, res.Ops, res.Note = t.units, t.calls, w.note // verify may have noted something
 	res.Rate = float64(t.units) / res.Elapsed.Seconds()
 	res.P50, res.P99, res.Max = t.hist.quantile(0.5), t.hist.quantile(0.99), t.hist.max
 	if known && t.units > 0 {

@@ -20,6 +20,7 @@ func allRows() []row {
 			j := true
 			return insertRow(ctx, e, &writeconcern.WriteConcern{W: 1, Journal: &j})
 		}},
+		{"insertOne-j64", "the same from 64 connections: how well fsyncs are shared", groupCommitRow},
 		{"insertMany", "1,000 documents a call", insertManyRow},
 		{"load", "the data set through one connection, 1,000 a call", loadRow},
 		{"scan-fresh", "filter that matches nothing, no index, right after load", scanRow(false)},
