@@ -290,9 +290,9 @@ func TestPeriodicNoop(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := n.StartNoops(0)
-		time.Sleep(15 * time.Second) // the bubble's clock
+		<-time.After(15 * time.Second) // the bubble's clock
 		n.mustInsert(t, 1)
-		time.Sleep(16 * time.Second)
+		<-time.After(16 * time.Second)
 		w.Stop()
 		var got []string
 		for _, e := range entries(t, n.e.Journal()) {

@@ -232,7 +232,7 @@ func TestBackgroundSyncs(t *testing.T) {
 		if n.LastDurable() == f.OpTime {
 			t.Error("synced at once")
 		}
-		time.Sleep(101 * time.Millisecond) // the bubble's clock
+		<-time.After(101 * time.Millisecond) // the bubble's clock
 		synctest.Wait()
 		if n.LastDurable() != f.OpTime {
 			t.Errorf("durable %v after the commit interval, want %v", n.LastDurable(), f.OpTime)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sort"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -70,16 +71,24 @@ type Reader struct {
 	// in buf of each; at is the one at pos.
 	block struct {
 		start, end Pos
-		buf        []byte
-		offs       []int
-		at         int
+		*blockBuffer
+		at int
 	}
 }
+
+// blockBuffer is the memory of a reader's block; short-lived readers reuse it.
+type blockBuffer struct {
+	buf  []byte
+	offs []int
+}
+
+var blockBuffers = sync.Pool{New: func() any { return new(blockBuffer) }}
 
 // NewReader returns a reader at the given place. The error is ErrTruncated if
 // the place was cut off the front.
 func (j *Journal) NewReader(from ReadFrom) (*Reader, error) {
 	r := &Reader{j: j, undurable: from.undurable}
+	r.block.blockBuffer = blockBuffers.Get().(*blockBuffer)
 	if err := r.Seek(from); err != nil {
 		r.Close()
 		return nil, err
@@ -89,6 +98,9 @@ func (j *Journal) NewReader(from ReadFrom) (*Reader, error) {
 
 // Seek moves the reader. Whether it may see undurable records does not change.
 func (r *Reader) Seek(from ReadFrom) error {
+	if r.block.blockBuffer == nil {
+		return ErrClosed
+	}
 	r.err = nil
 	r.dropBlock()
 	r.err = r.seek(from)
@@ -118,12 +130,12 @@ func (r *Reader) seek(from ReadFrom) error {
 		return r.seekRecord(
 			func(s *segment) bool { return s.prevIndex < from.n },
 			func(e sparseEntry) bool { return e.index < from.n },
-			func(h *header) bool { return h.kind.Indexed() && h.index >= from.n })
+			func(h header) bool { return h.kind.Indexed() && h.index >= from.n })
 	case seekTS:
 		return r.seekRecord(
 			func(s *segment) bool { return s.prevTS < from.n },
 			func(e sparseEntry) bool { return e.ts < from.n },
-			func(h *header) bool { return h.kind == KindEntry && h.ts >= from.n })
+			func(h header) bool { return h.kind == KindEntry && h.ts >= from.n })
 	}
 	return nil
 }
@@ -131,7 +143,7 @@ func (r *Reader) seek(from ReadFrom) error {
 // seekRecord moves to the first record for which match holds: by binary search
 // over the segments and then over the sparse table, then record by record.
 // Both before functions hold for a prefix of what they are asked about.
-func (r *Reader) seekRecord(segBefore func(*segment) bool, before func(sparseEntry) bool, match func(*header) bool) error {
+func (r *Reader) seekRecord(segBefore func(*segment) bool, before func(sparseEntry) bool, match func(header) bool) error {
 	segs := r.j.segments()
 	i := sort.Search(len(segs), func(i int) bool { return !segBefore(segs[i]) })
 	seg := segs[max(0, i-1)]
@@ -151,7 +163,7 @@ func (r *Reader) seekRecord(segBefore func(*segment) bool, before func(sparseEnt
 		b := &r.block
 		for ; b.at < len(b.offs); b.at++ {
 			h := decodeHeader(b.buf[b.offs[b.at]:])
-			if match(&h) {
+			if match(h) {
 				return nil
 			}
 			r.pos += Pos(h.size())
@@ -260,8 +272,19 @@ func (r *Reader) Pos() Pos { return r.pos }
 // Err is why a move failed.
 func (r *Reader) Err() error { return r.err }
 
-// Close gives up the reader's file.
-func (r *Reader) Close() { r.closeFile() }
+// Close gives up the reader's file and memory; the last record's payload is no
+// longer valid. A second call does nothing.
+func (r *Reader) Close() {
+	r.closeFile()
+	if b := r.block.blockBuffer; b != nil {
+		r.dropBlock()
+		r.block.blockBuffer = nil
+		r.err = ErrClosed
+		if cap(b.buf) <= keepBuffer {
+			blockBuffers.Put(b)
+		}
+	}
+}
 
 func (r *Reader) closeFile() {
 	if r.file != nil {
