@@ -65,17 +65,7 @@ func CompileRegex(pattern, options string) (*CompiledRegex, error) {
 	if options == "" && c.literal(pattern) {
 		return c, nil
 	}
-	if !strings.Contains(options, "x") && stdlibAgrees(pattern) {
-		flags := ""
-		for _, f := range "ims" {
-			if strings.ContainsRune(options, f) {
-				flags += string(f)
-			}
-		}
-		src := pattern
-		if flags != "" {
-			src = "(?" + flags + ")" + pattern
-		}
+	if src, ok := stdlibPattern(pattern, options); ok {
 		if re, err := regexp.Compile(src); err == nil {
 			c.re = re
 			return c, nil
@@ -98,7 +88,7 @@ func (p *program) compileSlow(pattern, options string) error {
 			opt |= regexp2.IgnorePatternWhitespace
 		}
 	}
-	re, err := regexp2.Compile(possessive(pattern), opt)
+	re, err := regexp2.Compile(pattern, opt)
 	if err != nil {
 		return mongoerr.New(51091, "Regular expression is invalid: %s", pcreMessage(err))
 	}
@@ -107,39 +97,71 @@ func (p *program) compileSlow(pattern, options string) error {
 	return nil
 }
 
-// stdlibAgrees reports whether the standard library gives pattern the meaning that PCRE
-// does. In doubt it does not: `$` before a final newline, \s and \d in Unicode mode and
-// POSIX leftovers differ.
-func stdlibAgrees(pattern string) bool {
-	return !strings.ContainsAny(pattern, "$") &&
-		!strings.Contains(pattern, "(?") &&
-		!strings.Contains(pattern, `\`) || simpleEscapes(pattern)
-}
-
-// simpleEscapes accepts patterns whose only specials beyond RE2's core are escapes that
-// mean the same in both, and `$` (Go's `$` without (?m) is the very end of text, PCRE's
-// also stands before a final newline).
-func simpleEscapes(pattern string) bool {
-	for i := 0; i < len(pattern); i++ {
-		switch pattern[i] {
-		case '$':
-			return false
-		case '(':
-			if i+1 < len(pattern) && pattern[i+1] == '?' && !strings.HasPrefix(pattern[i:], "(?:") {
-				return false
-			}
-		case '\\':
-			i++
-			if i >= len(pattern) || !strings.ContainsRune(`.\+*?()[]{}^$|/-dDwWbBnrtf`, rune(pattern[i])) {
-				return false
-			}
-		}
+// stdlibPattern rewrites a PCRE pattern so that the standard library's engine matches
+// the same strings, if that is plain: `$` also stands before a final newline, \s
+// includes the vertical tab. Look-around, back references and the like are left to the
+// other engine, as they do not compile here.
+func stdlibPattern(pattern, options string) (string, bool) {
+	var b strings.Builder
+	if flags := strings.Map(keepFlags, options); flags != "" {
+		b.WriteString("(?" + flags + ")")
 	}
-	return true
+	multiline := strings.Contains(options, "m")
+	class := false
+	for i := 0; i < len(pattern); i++ {
+		c := pattern[i]
+		switch {
+		case c == '\\':
+			if i++; i >= len(pattern) {
+				return "", false
+			}
+			switch e := pattern[i]; {
+			case e == 's' && class:
+				b.WriteString(`\s\v`)
+			case e == 's':
+				b.WriteString(`[\s\v]`)
+			case strings.IndexByte(`.\+*?()[]{}^$|/-dDwWbBnrtf`, e) < 0 || (class && (e == 'b' || e == 'B')):
+				return "", false
+			default:
+				b.WriteByte('\\')
+				b.WriteByte(e)
+			}
+			continue
+		case class:
+			class = c != ']'
+		case c == '[':
+			class = true
+			// A bracket right behind the opening one is literal.
+			for i+1 < len(pattern) && (pattern[i+1] == '^' || pattern[i+1] == ']') {
+				b.WriteByte(c)
+				i++
+				if c = pattern[i]; c == ']' {
+					break
+				}
+			}
+		case c == '(' && i+1 < len(pattern) && pattern[i+1] == '?' && strings.Contains(pattern, "$"):
+			if !strings.HasPrefix(pattern[i:], "(?:") {
+				return "", false // flags may change what `$` means
+			}
+		case c == '$' && !multiline:
+			if i != len(pattern)-1 {
+				return "", false
+			}
+			b.WriteString(`(?:\n?\z)`)
+			continue
+		}
+		b.WriteByte(c)
+	}
+	return b.String(), !strings.Contains(options, "x")
 }
 
-// possessive is a hook for syntax that regexp2 lacks; it only renames what differs.
-func possessive(pattern string) string { return pattern }
+// keepFlags keeps the options that the standard library has too.
+func keepFlags(r rune) rune {
+	if strings.ContainsRune("ims", r) {
+		return r
+	}
+	return -1
+}
 
 // literal recognises patterns without any special character, optionally behind ^.
 func (p *program) literal(pattern string) bool {
@@ -177,10 +199,11 @@ func (p *program) MatchString(s string) (bool, error) {
 func pcreMessage(err error) string {
 	msg := err.Error()
 	for _, m := range [][2]string{
-		{"not enough )", "missing closing parenthesis"},
-		{"too many )", "unmatched closing parenthesis"},
+		{"missing closing )", "missing closing parenthesis"},
+		{"unexpected )", "unmatched closing parenthesis"},
 		{"unterminated [] set", "missing terminating ] for character class"},
-		{"quantifier", "quantifier does not follow a repeatable item"},
+		{"missing argument to repetition", "quantifier does not follow a repeatable item"},
+		{"nested repetition", "quantifier does not follow a repeatable item"},
 		{`illegal \ at end`, `\ at end of pattern`},
 		{"reverse order", "range out of order in character class"},
 	} {
