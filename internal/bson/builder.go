@@ -21,6 +21,7 @@ import (
 type Builder struct {
 	buf   []byte
 	stack []frame
+	first [4]frame // spares an allocation where documents nest little
 }
 
 type frame struct {
@@ -37,6 +38,9 @@ func NewBuilder(dst []byte) *Builder {
 
 // Reset begins a new root document behind dst.
 func (b *Builder) Reset(dst []byte) {
+	if b.stack == nil {
+		b.stack = b.first[:0]
+	}
 	b.buf, b.stack = dst, b.stack[:0]
 	b.open(-1)
 }

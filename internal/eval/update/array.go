@@ -1,8 +1,10 @@
 package update
 
 import (
+	"encoding/binary"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
@@ -23,6 +25,25 @@ func arrayOf(vs []bson.Value) bson.Value {
 		b.Append("", v)
 	}
 	return bson.Value{Type: bson.TypeArray, Data: b.Finish()}
+}
+
+// appendTo adds elements to an array without looking at those that it has.
+func appendTo(arr bson.Value, vs []bson.Value) bson.Value {
+	n := bson.Raw(arr.Data).Len()
+	size := len(arr.Data)
+	for _, v := range vs {
+		size += len(v.Data) + 12
+	}
+	out := append(make([]byte, 0, size), arr.Data[:len(arr.Data)-1]...)
+	for i, v := range vs {
+		out = append(out, byte(v.Type))
+		out = strconv.AppendInt(out, int64(n+i), 10)
+		out = append(out, 0)
+		out = append(out, v.Data...)
+	}
+	out = append(out, 0)
+	binary.LittleEndian.PutUint32(out, uint32(len(out)))
+	return bson.Value{Type: bson.TypeArray, Data: out}
 }
 
 func elements(v bson.Value) []bson.Value { return slices.Collect(bson.Raw(v.Data).Values()) }
@@ -113,6 +134,12 @@ func (*push) creates(bool) bool { return true }
 func (m *push) apply(r *run, v bson.Value) (bson.Value, outcome, error) {
 	if !v.IsMissing() && v.Type != bson.TypeArray {
 		return v, keep, badValue("The field '%s' must be an array but is of type %s in document %s", r.fullPath(), v.Type, r.documentID())
+	}
+	if m.position == math.MaxInt64 && !m.hasSlice && m.sort == nil && m.sortDir == 0 && !v.IsMissing() {
+		if len(m.each) == 0 {
+			return v, keep, nil
+		}
+		return appendTo(v, m.each), put, nil
 	}
 	var vs []bson.Value
 	if !v.IsMissing() {

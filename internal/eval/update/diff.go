@@ -45,7 +45,9 @@ func diffDoc(b *bson.Builder, old, new bson.Raw) (ok bool) {
 	var deletes []string
 	io, in := old.Iter(), new.Iter()
 	mo, mn := io.Next(), in.Next()
+	po, pn := 4, 4 // where the current elements start
 	for mo && mn {
+		lo, ln := elemLen(&io), elemLen(&in)
 		if io.Key() == in.Key() {
 			if c, differs := compareField(in.Key(), io.Value(), in.Value()); differs {
 				if c.sub != nil {
@@ -53,17 +55,24 @@ func diffDoc(b *bson.Builder, old, new bson.Raw) (ok bool) {
 				} else {
 					updates = append(updates, c)
 				}
+				if bytes.Equal(old[po+lo:], new[pn+ln:]) {
+					mo, mn = false, false
+					break
+				}
 			}
+			po, pn = po+lo, pn+ln
 			mo, mn = io.Next(), in.Next()
 			continue
 		}
 		if i := indexString(deletes, in.Key()); i >= 0 { // moved behind others
 			deletes = append(deletes[:i], deletes[i+1:]...)
 			inserts = append(inserts, elem{in.Key(), in.Value()})
+			pn += ln
 			mn = in.Next()
 			continue
 		}
 		deletes = append(deletes, io.Key())
+		po += lo
 		mo = io.Next()
 	}
 	for ; mo; mo = io.Next() {
@@ -83,7 +92,7 @@ func diffDoc(b *bson.Builder, old, new bson.Raw) (ok bool) {
 	}
 	for _, cs := range [][]change{updates, subs} {
 		for _, c := range cs {
-			if !single(old, c.key) || !single(new, c.key) {
+			if !single(old, c.key) { // doubled in new only, it is an insert as well
 				return false
 			}
 		}
@@ -95,6 +104,9 @@ func diffDoc(b *bson.Builder, old, new bson.Raw) (ok bool) {
 	}
 	return true
 }
+
+// elemLen is the size of an iterator's element.
+func elemLen(it *bson.Iter) int { return 2 + len(it.Key()) + len(it.Value().Data) }
 
 // single reports whether at most one element of d is named key.
 func single(d bson.Raw, key string) bool {

@@ -167,19 +167,20 @@ func (u *Update) idPath() string {
 	return "_id"
 }
 
-// entryOverhead is what {$v: 2, diff: …} takes beside the diff.
-const entryOverhead = 16
-
+// entry returns the oplog's `o`. A pipeline may rewrite everything: then the document
+// itself is the shorter entry.
 func (u *Update) entry(old, next bson.Raw) bson.Raw {
 	if u.kind == Replacement {
 		return next
 	}
-	diff, ok := Diff(old, next)
-	if !ok || (u.kind == Pipeline && len(diff)+entryOverhead >= len(next)) {
+	b := bson.NewBuilder(make([]byte, 0, 96))
+	b.Int32("$v", 2).Doc("diff")
+	ok := diffDoc(b, old, next)
+	entry := b.Finish()
+	if !ok || (u.kind == Pipeline && len(entry) >= len(next)) {
 		return next
 	}
-	b := bson.NewBuilder(make([]byte, 0, len(diff)+32))
-	return b.Int32("$v", 2).AppendDoc("diff", diff).Finish()
+	return entry
 }
 
 // replacement returns the new document of a replacement, with the old _id in front.
