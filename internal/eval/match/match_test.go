@@ -233,6 +233,24 @@ func TestDetails(t *testing.T) {
 	}
 }
 
+func TestEachLeaf(t *testing.T) {
+	for _, c := range []struct{ path, doc, want string }{
+		{"a", `{"a":1}`, "[ 1 ]"},
+		{"a", `{"a":[1,[2],3]}`, "[ 1, [ 2 ], 3 ]"},
+		{"a", `{"a":[]}`, "[]"},
+		{"a", `{}`, "[]"},
+		{"a.b", `{"a":[{"b":1},{"b":[2,3]},4,{}]}`, "[ 1, 2, 3 ]"},
+		{"a.1", `{"a":[5,6]}`, "[ 6 ]"},
+		{"a.0.b", `{"a":[{"b":1},{"b":2}]}`, "[ 1 ]"},
+	} {
+		b := bson.NewArrayBuilder(nil)
+		NewPath(c.path).EachLeaf(fromJSON(t, c.doc), func(v bson.Value) { b.Append("", v) })
+		if got := bson.Array(b.Finish()).Value().String(); got != c.want {
+			t.Errorf("%s of %s: %s, want %s", c.path, c.doc, got, c.want)
+		}
+	}
+}
+
 func TestTable(t *testing.T) {
 	rows := Table()
 	for i := 1; i < len(rows); i++ {

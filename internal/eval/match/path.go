@@ -134,6 +134,37 @@ func (p *Path) walkArray(a bson.Value, i int, mode arrayMode, t valueTest, d *De
 	return false, nil
 }
 
+// EachLeaf calls f with every value that the path leads to, arrays on the way and at
+// its end entered once: what the distinct command lists. Missing values are not shown.
+func (p *Path) EachLeaf(doc bson.Raw, f func(v bson.Value)) { p.leaves(doc.Value(), 0, f) }
+
+func (p *Path) leaves(v bson.Value, i int, f func(v bson.Value)) {
+	switch {
+	case i == len(p.parts):
+		if v.Type != bson.TypeArray {
+			f(v)
+			return
+		}
+		for e := range bson.Raw(v.Data).Values() {
+			f(e)
+		}
+	case v.Type == bson.TypeDocument:
+		if next := bson.Raw(v.Data).Get(p.parts[i]); !next.IsMissing() {
+			p.leaves(next, i+1, f)
+		}
+	case v.Type == bson.TypeArray:
+		for n, it := 0, bson.Raw(v.Data).Iter(); it.Next(); n++ {
+			e := it.Value()
+			if e.Type == bson.TypeDocument {
+				p.leaves(e, i, f)
+			}
+			if n == p.index[i] {
+				p.leaves(e, i+1, f)
+			}
+		}
+	}
+}
+
 // Details receives how a document matched.
 type Details struct {
 	index int // one more than the array index, 0 for none

@@ -300,12 +300,12 @@ func (r *run) positional(key string, v bson.Value, sub *node) {
 		i, ok = r.d.Index()
 	}
 	if !ok {
-		r.err = errf(51246, "Executor error during find command :: caused by :: positional operator '.$' couldn't find a matching element in the array")
+		r.err = errf(51246, "positional operator '.$' couldn't find a matching element in the array")
 		return
 	}
 	e := elementAt(v, i)
 	if e.IsMissing() {
-		r.err = errf(51247, "Executor error during find command :: caused by :: positional operator '.$' element mismatch")
+		r.err = errf(51247, "positional operator '.$' element mismatch")
 		return
 	}
 	r.single(key, e, sub)

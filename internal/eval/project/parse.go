@@ -32,8 +32,6 @@ type parser struct {
 	idSpec  bool // _id was included or excluded as a whole
 	idKeep  bool
 	elem    bool // $elemMatch seen
-	slice   bool
-	hasEach bool // anything at all was specified
 	compute bool // a computed field other than $meta
 }
 
@@ -345,6 +343,10 @@ func (ps *parser) elemMatch(path string, v, arg bson.Value) error {
 	return ps.p.root.insert(path, &field{act: actElemMatch, elem: m, spec: v})
 }
 
+const badSlice = "Invalid $slice syntax. The given syntax %s did not match the find() syntax because :: %s :: " +
+	"The given syntax did not match the expression $slice syntax. :: caused by :: " +
+	"Expression $slice takes at least 2 arguments, and at most 3, but %d were passed in."
+
 // sliceOp parses find's $slice; ok is false if the argument can only be the
 // expression's.
 func (ps *parser) sliceOp(path string, v, arg bson.Value) (ok bool, err error) {
@@ -354,26 +356,24 @@ func (ps *parser) sliceOp(path string, v, arg bson.Value) (ok bool, err error) {
 		f.limit = clampInt(arg)
 	case arg.Type == bson.TypeArray:
 		a := bson.Raw(arg.Data)
-		skip, limit := a.Get("0"), a.Get("1")
-		if !(skip.IsNumber() || skip.Type == bson.TypeNull) || a.Len() < 2 {
-			return false, nil // the expression
+		n := a.Len()
+		if n < 2 || n > 3 {
+			return false, errf(28667, badSlice, v, "Location31272: $slice array argument should be of form [skip, limit]", n)
 		}
-		if a.Len() != 2 || !limit.IsNumber() {
-			return false, nil
+		skip, limit := a.Get("0"), a.Get("1")
+		if n == 3 || !skip.IsNumber() || !limit.IsNumber() {
+			return false, nil // the expression
 		}
 		f.skip, f.limit, f.hasSkip = clampInt(skip), clampInt(limit), true
 		if f.limit <= 0 {
 			return false, errf(28724, "First argument to $slice must be an array, but is of type: %s", skip.Type)
 		}
 	default:
-		return false, errf(28667, "Invalid $slice syntax. The given syntax %s did not match the find() syntax because :: "+
-			"Location31273: $slice only supports numbers and [skip, limit] arrays :: The given syntax did not match the "+
-			"expression $slice syntax. :: caused by :: Expression $slice takes at least 2 arguments, and at most 3, but 1 were passed in.", v)
+		return false, errf(28667, badSlice, v, "Location31273: $slice only supports numbers and [skip, limit] arrays", 1)
 	}
 	if ps.p.positional != "" {
 		return false, errf(31256, "Cannot specify positional operator and $slice.")
 	}
-	ps.slice = true
 	return true, ps.p.root.insert(path, f)
 }
 

@@ -24,7 +24,7 @@ type modifier interface {
 	// apply looks at the present value (maybe missing) and returns what becomes of it.
 	apply(r *run, v bson.Value) (bson.Value, outcome, error)
 	// creates reports whether apply may put a value where there is none.
-	creates(insert bool) bool
+	creates(r *run) bool
 }
 
 // maxBackfill is how many nulls an update may put before a new array element.
@@ -48,6 +48,11 @@ func (u *Update) operators(doc bson.Raw, in *Input) (bson.Raw, bool, error) {
 	if in.Details != nil {
 		if i, ok := in.Details.Index(); ok {
 			r.pos = i
+		}
+	}
+	for _, m := range u.renames {
+		if err := m.check(&r); err != nil {
+			return nil, false, err
 		}
 	}
 	r.document(u.root, doc)
@@ -204,7 +209,7 @@ func (r *run) blocked(n *node, key string, v bson.Value) {
 		r.fail(badValue("The positional operator did not find the match needed from the query."))
 		return
 	}
-	if name, ok := n.firstCreated(r.in.Insert); ok {
+	if name, ok := n.firstCreated(r); ok {
 		if name == "$" {
 			name = strconv.Itoa(r.pos)
 		}
@@ -215,13 +220,13 @@ func (r *run) blocked(n *node, key string, v bson.Value) {
 }
 
 // firstCreated returns the first child that would be created.
-func (n *node) firstCreated(insert bool) (string, bool) {
+func (n *node) firstCreated(r *run) (string, bool) {
 	for _, t := range n.kids {
-		if t.creates(insert) {
+		if t.creates(r) {
 			return t.name, true
 		}
 	}
-	if n.pos != nil && n.pos.creates(insert) {
+	if n.pos != nil && n.pos.creates(r) {
 		return "$", true
 	}
 	return "", false
@@ -271,7 +276,7 @@ func (r *run) missing(t *target, key string) {
 		r.fail(badValue("The positional operator did not find the match needed from the query."))
 		return
 	}
-	if !t.creates(r.in.Insert) {
+	if !t.creates(r) {
 		return
 	}
 	// What is below may turn out to create nothing (a $rename without a source).
@@ -317,7 +322,7 @@ func (r *run) array(n *node, arr bson.Value) {
 
 // newElement creates an array element past the end and returns the new length.
 func (r *run) newElement(t *target, arr bson.Value, count int) int {
-	if !t.creates(r.in.Insert) {
+	if !t.creates(r) {
 		return count
 	}
 	if t.index < 0 {

@@ -129,7 +129,7 @@ func (m *push) parseSort(arg bson.Value) error {
 	return err
 }
 
-func (*push) creates(bool) bool { return true }
+func (*push) creates(*run) bool { return true }
 
 func (m *push) apply(r *run, v bson.Value) (bson.Value, outcome, error) {
 	if !v.IsMissing() && v.Type != bson.TypeArray {
@@ -230,7 +230,7 @@ func appendNew(vs []bson.Value, v bson.Value) []bson.Value {
 	return append(vs, v)
 }
 
-func (addToSet) creates(bool) bool { return true }
+func (addToSet) creates(*run) bool { return true }
 
 func (m addToSet) apply(r *run, v bson.Value) (bson.Value, outcome, error) {
 	if v.IsMissing() {
@@ -267,7 +267,7 @@ func parsePop(_ *parser, path string, v bson.Value) (modifier, error) {
 	return pop{n == -1}, nil
 }
 
-func (pop) creates(bool) bool { return false }
+func (pop) creates(*run) bool { return false }
 
 func (m pop) apply(r *run, v bson.Value) (bson.Value, outcome, error) {
 	if v.IsMissing() {
@@ -333,7 +333,7 @@ func parsePull(p *parser, _ string, v bson.Value) (modifier, error) {
 	return pull{"$pull", func(e bson.Value) (bool, error) { return bson.Equal(e, v), nil }}, nil
 }
 
-func (pull) creates(bool) bool { return false }
+func (pull) creates(*run) bool { return false }
 
 func (m pull) apply(_ *run, v bson.Value) (bson.Value, outcome, error) {
 	if v.IsMissing() {

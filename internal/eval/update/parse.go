@@ -266,6 +266,9 @@ func (p *parser) rename(from string, v bson.Value) error {
 	if from == to {
 		return badValue(`The source and target field for $rename must differ: %s: "%s"`, from, to)
 	}
+	if strings.HasPrefix(from, to+".") || strings.HasPrefix(to, from+".") {
+		return badValue(`The source and target field for $rename must not be on the same path: %s: "%s"`, from, to)
+	}
 	if dynamic(src) {
 		return badValue("The source field for $rename may not be dynamic: %s", from)
 	}
@@ -276,7 +279,9 @@ func (p *parser) rename(from string, v bson.Value) error {
 	if err := p.add(from, src, renameFrom{}); err != nil {
 		return err
 	}
-	return p.add(to, dst, renameTo{src, dst})
+	m := renameTo{src, dst}
+	p.u.renames = append(p.u.renames, m)
+	return p.add(to, dst, m)
 }
 
 func dynamic(parts []string) bool {

@@ -21,7 +21,7 @@ func parseSet(_ *parser, _ string, v bson.Value) (modifier, error) { return set{
 
 func parseSetOnInsert(_ *parser, _ string, v bson.Value) (modifier, error) { return set{v, true}, nil }
 
-func (m set) creates(insert bool) bool { return insert || !m.onInsert }
+func (m set) creates(r *run) bool { return r.in.Insert || !m.onInsert }
 
 func (m set) apply(r *run, v bson.Value) (bson.Value, outcome, error) {
 	if m.onInsert && !r.in.Insert {
@@ -42,7 +42,7 @@ type unset struct{}
 
 func parseUnset(*parser, string, bson.Value) (modifier, error) { return unset{}, nil }
 
-func (unset) creates(bool) bool { return false }
+func (unset) creates(*run) bool { return false }
 
 func (unset) apply(_ *run, v bson.Value) (bson.Value, outcome, error) { return v, drop, nil }
 
@@ -56,7 +56,7 @@ func parseMin(_ *parser, _ string, v bson.Value) (modifier, error) { return extr
 
 func parseMax(_ *parser, _ string, v bson.Value) (modifier, error) { return extreme{v, 1}, nil }
 
-func (extreme) creates(bool) bool { return true }
+func (extreme) creates(*run) bool { return true }
 
 func (m extreme) apply(_ *run, v bson.Value) (bson.Value, outcome, error) {
 	if v.IsMissing() || bson.Compare(m.v, v) == m.sign {
@@ -86,7 +86,7 @@ func parseMul(_ *parser, path string, v bson.Value) (modifier, error) {
 	return arithmetic{v, true, "$mul"}, nil
 }
 
-func (arithmetic) creates(bool) bool { return true }
+func (arithmetic) creates(*run) bool { return true }
 
 func (m arithmetic) apply(r *run, v bson.Value) (bson.Value, outcome, error) {
 	if v.IsMissing() {
@@ -232,7 +232,7 @@ func parseCurrentDate(_ *parser, _ string, v bson.Value) (modifier, error) {
 	return m, nil
 }
 
-func (currentDate) creates(bool) bool { return true }
+func (currentDate) creates(*run) bool { return true }
 
 func (m currentDate) apply(r *run, v bson.Value) (bson.Value, outcome, error) {
 	if m.timestamp {
@@ -271,7 +271,7 @@ func parseBit(_ *parser, _ string, v bson.Value) (modifier, error) {
 	return m, nil
 }
 
-func (bit) creates(bool) bool { return true }
+func (bit) creates(*run) bool { return true }
 
 func (m bit) apply(r *run, v bson.Value) (bson.Value, outcome, error) {
 	if !v.IsMissing() && v.Type != bson.TypeInt32 && v.Type != bson.TypeInt64 {
@@ -301,46 +301,54 @@ func (m bit) apply(r *run, v bson.Value) (bson.Value, outcome, error) {
 // renameFrom removes the source of a $rename.
 type renameFrom struct{}
 
-func (renameFrom) creates(bool) bool { return false }
+func (renameFrom) creates(*run) bool { return false }
 
 func (renameFrom) apply(_ *run, v bson.Value) (bson.Value, outcome, error) { return v, drop, nil }
 
 // renameTo puts the source's value at the target.
 type renameTo struct{ from, to []string }
 
-func (renameTo) creates(bool) bool { return true }
+func (m renameTo) creates(r *run) bool {
+	src, _ := m.lookup(r.doc, m.from)
+	return !src.IsMissing()
+}
 
 func (m renameTo) apply(r *run, v bson.Value) (bson.Value, outcome, error) {
-	src, at, err := m.lookup(r.doc, m.from)
-	if err != nil || src.IsMissing() {
-		if at != "" {
-			err = badValue("The source field cannot be an array element, '%s' in doc with _id: %s has an array field called '%s'",
-				join(m.from), r.doc.Get("_id"), at)
-		}
-		return v, keep, err
+	if src, _ := m.lookup(r.doc, m.from); !src.IsMissing() {
+		return src, put, nil
 	}
-	if _, at, _ := m.lookup(r.doc, m.to); at != "" {
-		return v, keep, badValue("The destination field cannot be an array element, '%s' in doc with _id: %s has an array field called '%s'",
+	return v, keep, nil
+}
+
+// check refuses arrays on the way to the source or, if there is one, to the target.
+func (m renameTo) check(r *run) error {
+	src, at := m.lookup(r.doc, m.from)
+	if at != "" {
+		return badValue("The source field cannot be an array element, '%s' in doc with _id: %s has an array field called '%s'",
+			join(m.from), r.doc.Get("_id"), at)
+	}
+	if _, at := m.lookup(r.doc, m.to); at != "" && !src.IsMissing() {
+		return badValue("The destination field cannot be an array element, '%s' in doc with _id: %s has an array field called '%s'",
 			join(m.to), r.doc.Get("_id"), at)
 	}
-	return src, put, nil
+	return nil
 }
 
 // lookup follows a path through documents; array names the array in its way.
-func (m renameTo) lookup(doc bson.Raw, parts []string) (v bson.Value, array string, err error) {
+func (m renameTo) lookup(doc bson.Raw, parts []string) (v bson.Value, array string) {
 	for i, part := range parts {
 		v = doc.Get(part)
 		if i == len(parts)-1 || v.IsMissing() {
-			return v, "", nil
+			return v, ""
 		}
 		switch v.Type {
 		case bson.TypeDocument:
 			doc = bson.Raw(v.Data)
 		case bson.TypeArray:
-			return bson.Value{}, part, nil
+			return bson.Value{}, part
 		default:
-			return bson.Value{}, "", nil
+			return bson.Value{}, ""
 		}
 	}
-	return v, "", nil
+	return v, ""
 }

@@ -165,15 +165,15 @@ func merge(path string, a, b *target) (*target, error) {
 }
 
 // creates reports whether t makes its path where it is not there.
-func (t *target) creates(insert bool) bool {
+func (t *target) creates(r *run) bool {
 	if t.mod != nil {
-		return t.mod.creates(insert)
+		return t.mod.creates(r)
 	}
-	if t.sub.pos != nil && t.sub.pos.creates(insert) {
+	if t.sub.pos != nil && t.sub.pos.creates(r) {
 		return true
 	}
 	for _, k := range t.sub.kids {
-		if k.creates(insert) {
+		if k.creates(r) {
 			return true
 		}
 	}

@@ -50,6 +50,7 @@ type Update struct {
 	root     *node
 	paths    []string
 	filters  map[string]*match.Matcher // arrayFilters by identifier
+	renames  []renameTo
 	replace  bson.Raw
 	pipeline func(doc bson.Raw) (bson.Raw, error)
 	posPath  bool // uses `$`

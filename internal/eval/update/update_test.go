@@ -1,6 +1,7 @@
 package update
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -88,6 +89,7 @@ func TestApply(t *testing.T) {
 		{u: `{"$rename":{"a":"b"}}`, doc: `{"_id":1,"a":5,"c":1}`, want: `{"_id":1,"c":1,"b":5}`, diff: `{"d":{"a":false},"i":{"b":5}}`},
 		{u: `{"$rename":{"a":"x.b"}}`, doc: `{"_id":1,"a":5}`, want: `{"_id":1,"x":{"b":5}}`},
 		{u: `{"$rename":{"a":"x.b"}}`, doc: `{"_id":1}`, want: ``},
+		{u: `{"$rename":{"a":"x.b"}}`, doc: `{"_id":1,"x":3}`, want: ``},
 		{u: `{"$rename":{"a":"b"}}`, doc: `{"_id":1,"b":3,"a":5}`, want: `{"_id":1,"b":5}`},
 		{u: `{"$setOnInsert":{"a":1}}`, doc: `{"_id":1}`, want: ``},
 		{u: `{"$currentDate":{"d":true,"t":{"$type":"timestamp"}}}`, doc: `{"_id":1}`, want: `{"_id":1,"d":{"$date":"1970-01-02T00:00:00Z"},"t":{"$timestamp":{"t":7,"i":3}}}`},
@@ -156,6 +158,9 @@ func TestErrors(t *testing.T) {
 		{u: `{"$push":{"x":1}}`, doc: `{"_id":1,"x":2}`, code: 2, msg: "The field 'x' must be an array but is of type int in document {_id: 1}"},
 		{u: `{"a":1,"$set":{"b":1}}`, code: 52, msg: "The dollar ($) prefixed field '$set' in '$set' is not allowed in the context of an update's replacement document. Consider using an aggregation pipeline with $replaceWith."},
 		{u: `{"$rename":{"x":"x"}}`, code: 2, msg: `The source and target field for $rename must differ: x: "x"`},
+		{u: `{"$rename":{"x":"x.y"}}`, code: 2, msg: `The source and target field for $rename must not be on the same path: x: "x.y"`},
+		{u: `{"$rename":{"x.a":"y"}}`, doc: `{"_id":1,"x":[{"a":1}]}`, code: 2, msg: "The source field cannot be an array element, 'x.a' in doc with _id: 1 has an array field called 'x'"},
+		{u: `{"$rename":{"x":"y.a"}}`, doc: `{"_id":1,"x":1,"y":[{"a":1}]}`, code: 2, msg: "The destination field cannot be an array element, 'y.a' in doc with _id: 1 has an array field called 'y'"},
 		{u: `{"$set":{"a.$":1}}`, doc: `{"_id":1,"a":[1]}`, code: 2, msg: "The positional operator did not find the match needed from the query."},
 		{u: `{"$set":{"a.$":1}}`, code: 2, msg: "The positional operator did not find the match needed from the query."},
 		{u: `{"$set":{"x.$[e]":1}}`, filters: `[]`, code: 2, msg: "No array filter found for identifier 'e' in path 'x.$[e]'"},
@@ -232,6 +237,38 @@ func TestUpsert(t *testing.T) {
 		} else if got := toJSON(t, doc); got != c.want {
 			t.Errorf("%s, %s\n got %s\nwant %s", c.filter, c.u, got, c.want)
 		}
+	}
+}
+
+// TestManyFields sets more fields than the small bookkeeping of one level holds.
+func TestManyFields(t *testing.T) {
+	set, doc, want := bson.NewBuilder(nil), bson.NewBuilder(nil).Int32("_id", 1), bson.NewBuilder(nil).Int32("_id", 1)
+	for i := range 200 {
+		name := fmt.Sprintf("f%03d", i)
+		if i%2 == 0 {
+			doc.Int32(name, 0)
+			want.Int32(name, int32(i))
+		}
+		set.Int32(name, int32(i))
+	}
+	for i := 1; i < 200; i += 2 {
+		want.Int32(fmt.Sprintf("f%03d", i), int32(i))
+	}
+	u, err := Parse(bson.D("$set", set.Finish()).Value(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := doc.Finish()
+	r, err := u.Apply(old, &testInput)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// f000 has its value already and is no part of the diff.
+	if got, w := toJSON(t, r.Doc), toJSON(t, want.Finish()); got != w {
+		t.Errorf("got %s\nwant %s", got, w)
+	}
+	if again, err := ApplyEntry(old, r.Entry); err != nil || string(again) != string(r.Doc) {
+		t.Errorf("entry %s: %v", r.Entry, err)
 	}
 }
 
