@@ -42,10 +42,16 @@ func sections() []section {
 	}
 }
 
+// rows folds neighbours of one name: a filter operator may have a row for the top and one for fields.
 func rows[T any](table []T, convert func(T) entry) []entry {
-	out := make([]entry, len(table))
-	for i, r := range table {
-		out[i] = convert(r)
+	var out []entry
+	for _, r := range table {
+		e := convert(r)
+		if n := len(out); n > 0 && out[n-1].name == e.name {
+			out[n-1].missing = out[n-1].missing && e.missing
+			continue
+		}
+		out = append(out, e)
 	}
 	return out
 }
