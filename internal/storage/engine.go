@@ -134,20 +134,6 @@ func (e *Engine) openPebble() error {
 	return e.fail.err()
 }
 
-func (e *Engine) eventListener() *pebble.EventListener {
-	l := &pebble.EventListener{
-		// Called with Pebble's mutex held: nothing here may call into it.
-		BackgroundError: func(err error) { e.fail.fail(fmt.Errorf("background job of the engine: %w", err)) },
-		DataCorruption: func(i pebble.DataCorruptionInfo) {
-			e.log.Error("corrupt data in the engine", "path", i.Path, "details", fmt.Sprint(i.Details))
-		},
-		FlushEnd:      func(pebble.FlushInfo) { e.progress.ring() },
-		CompactionEnd: func(pebble.CompactionInfo) { e.progress.ring() },
-	}
-	l.EnsureDefaults(nil)
-	return l
-}
-
 // start begins the background work.
 func (e *Engine) start() {
 	e.stall.init(e)

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // failure is the one-way door to read-only. Pebble calls Fatalf where it
@@ -81,6 +83,42 @@ func (l pebbleLogger) Fatalf(format string, args ...any) {
 	}
 	l.fail(err)
 }
+
+// eventListener hears of Pebble's background jobs. A flush or compaction that
+// failed, for whatever reason, would be tried again at once and for ever, so it
+// is the store's end; other errors (statistics that could not be read) are not.
+// The calls come with Pebble's mutex held: nothing here may call into it.
+func (e *Engine) eventListener() *pebble.EventListener {
+	var last atomic.Pointer[string]
+	l := &pebble.EventListener{
+		BackgroundError: func(err error) {
+			msg := err.Error()
+			if was := last.Swap(&msg); was == nil || *was != msg {
+				e.log.Error("background job of the engine", "err", msg)
+			}
+		},
+		DataCorruption: func(i pebble.DataCorruptionInfo) {
+			e.log.Error("corrupt data in the engine", "path", i.Path, "details", fmt.Sprint(i.Details))
+		},
+		FlushEnd: func(i pebble.FlushInfo) {
+			if i.Err != nil && i.Err.Error() != emptyFlush {
+				e.fail.fail(fmt.Errorf("flush: %w", convErr(i.Err)))
+			}
+			e.progress.ring()
+		},
+		CompactionEnd: func(i pebble.CompactionInfo) {
+			if i.Err != nil && !errors.Is(i.Err, pebble.ErrCancelledCompaction) {
+				e.fail.fail(fmt.Errorf("compaction: %w", convErr(i.Err)))
+			}
+			e.progress.ring()
+		},
+	}
+	l.EnsureDefaults(nil)
+	return l
+}
+
+// emptyFlush is how Pebble reports a flush that had nothing to write.
+const emptyFlush = "pebble: empty table"
 
 // bell wakes everyone who listens.
 type bell struct {

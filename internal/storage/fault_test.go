@@ -370,3 +370,34 @@ func TestStalledWriter(t *testing.T) {
 		}
 	}
 }
+
+// TestCompactionReadFault: a compaction that cannot read its input ends in a
+// read-only store and not in a loop.
+func TestCompactionReadFault(t *testing.T) {
+	mem := vfs.NewMem()
+	f := &faultFS{err: syscall.EIO, match: func(op errorfs.Op) bool {
+		return op.Kind == errorfs.OpFileReadAt && strings.HasSuffix(op.Path, ".sst")
+	}}
+	n := openNode(t, testOptions(f.wrap(mem)))
+	f.on.Store(true)
+	for i := 0; n.e.Failure() == nil; i++ {
+		// Overlapping tables, until Pebble compacts them.
+		_, err := n.commit(func(u *RecoveryUnit) {
+			u.Set(tkey("a"), fmt.Append(nil, i))
+			u.Set(tkey("z"), fmt.Append(nil, i))
+		})
+		if err = errors.Join(err, n.e.Flush()); err != nil && !errors.Is(err, ErrReadOnly) {
+			t.Fatal(err)
+		}
+		if i == 10_000 {
+			t.Fatal("nothing was compacted")
+		}
+	}
+	if err := n.e.Close(); !errors.Is(err, ErrReadOnly) || !errors.Is(err, syscall.EIO) {
+		t.Fatal(err)
+	}
+	n = openNode(t, testOptions(mem))
+	if err := n.e.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
