@@ -223,3 +223,36 @@ func BenchmarkInclusion(b *testing.B) {
 		}
 	}
 }
+
+// FuzzProject: no specification makes parsing or evaluation panic, and results are
+// valid documents.
+func FuzzProject(f *testing.F) {
+	doc := fromJSON(f, `{"_id":1,"a":[1,{"b":[2,3],"c":{"d":1}},[{"b":4}]],"s":"text","o":{"p":1}}`)
+	for _, s := range []string{
+		`{"a.b":1,"o":{"p":1}}`, `{"a.c.d":0}`, `{"a":{"$slice":[1,2]},"s":0}`, `{"a":{"$elemMatch":{"b":2}},"x":"$s"}`, `{"a.z":{"$literal":1},"_id":0}`,
+	} {
+		f.Add([]byte(fromJSON(f, s)))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 4096 || bson.Validate(b, 50) != nil {
+			return
+		}
+		p1, err1 := Parse(b, Options{})
+		p2, err2 := ParseAddFields("$set", bson.Raw(b).Value(), Options{})
+		p3, err3 := ParseProject(bson.Raw(b).Value(), Options{})
+		for i, p := range []*Projection{p1, p2, p3} {
+			if []error{err1, err2, err3}[i] != nil {
+				continue
+			}
+			out, err := p.Apply(doc, nil)
+			if err != nil {
+				continue
+			}
+			if err := bson.Validate(out, bson.MaxDepth); err != nil {
+				t.Fatalf("%s: %v", bson.Raw(b), err)
+			}
+			p.Serialize()
+			p.DependsOn()
+		}
+	})
+}

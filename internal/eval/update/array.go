@@ -129,13 +129,18 @@ func (m *push) parseSort(arg bson.Value) error {
 	return err
 }
 
+// plain reports whether m only appends.
+func (m *push) plain() bool {
+	return m.position == math.MaxInt64 && !m.hasSlice && m.sort == nil && m.sortDir == 0
+}
+
 func (*push) creates(*run) bool { return true }
 
 func (m *push) apply(r *run, v bson.Value) (bson.Value, outcome, error) {
 	if !v.IsMissing() && v.Type != bson.TypeArray {
 		return v, keep, badValue("The field '%s' must be an array but is of type %s in document %s", r.fullPath(), v.Type, r.documentID())
 	}
-	if m.position == math.MaxInt64 && !m.hasSlice && m.sort == nil && m.sortDir == 0 && !v.IsMissing() {
+	if m.plain() && !v.IsMissing() {
 		if len(m.each) == 0 {
 			return v, keep, nil
 		}

@@ -20,10 +20,37 @@ func Diff(old, new bson.Raw) (diff bson.Raw, ok bool) {
 		return nil, false
 	}
 	b := bson.NewBuilder(make([]byte, 0, 128))
-	if !diffDoc(b, old, new) {
+	if !diffDoc(b, old, new, guide{}) {
 		return nil, false
 	}
 	return b.Finish(), true
+}
+
+// guide makes a diff take the shape that the server's operators log: what they set is
+// logged whole, what they went through is gone into. The zero guide goes into values
+// wherever that is shorter.
+type guide struct {
+	n      *node // the operators' tree at this level
+	inside bool  // below positional parts: go into everything
+}
+
+// field returns how to tell the change of one field: whole, or in any case inside.
+func (g guide) field(key string) (next guide, whole, inside bool) {
+	if g.n == nil {
+		return guide{inside: g.inside}, false, g.inside
+	}
+	i := indexOf(g.n.kids, key)
+	if i < 0 {
+		return guide{inside: true}, false, true // by a positional part
+	}
+	t := g.n.kids[i]
+	if t.mod == nil {
+		return guide{n: t.sub}, false, true
+	}
+	if p, ok := t.mod.(*push); ok && p.plain() {
+		return guide{}, false, true
+	}
+	return guide{}, true, false
 }
 
 type elem struct {
@@ -39,7 +66,7 @@ type change struct {
 }
 
 // diffDoc adds the sections of a document's diff to b; ok as in Diff.
-func diffDoc(b *bson.Builder, old, new bson.Raw) (ok bool) {
+func diffDoc(b *bson.Builder, old, new bson.Raw, g guide) (ok bool) {
 	var updates, subs []change
 	var inserts []elem
 	var deletes []string
@@ -49,7 +76,7 @@ func diffDoc(b *bson.Builder, old, new bson.Raw) (ok bool) {
 	for mo && mn {
 		lo, ln := elemLen(&io), elemLen(&in)
 		if io.Key() == in.Key() {
-			if c, differs := compareField(in.Key(), io.Value(), in.Value()); differs {
+			if c, differs := compareField(in.Key(), io.Value(), in.Value(), g); differs {
 				if c.sub != nil {
 					subs = append(subs, c)
 				} else {
@@ -157,7 +184,7 @@ func indexString(ss []string, s string) int {
 }
 
 // compareField tells how a value changed: not at all, as a whole or inside.
-func compareField(key string, old, new bson.Value) (c change, differs bool) {
+func compareField(key string, old, new bson.Value, g guide) (c change, differs bool) {
 	if old.Type == new.Type && bytes.Equal(old.Data, new.Data) {
 		return c, false
 	}
@@ -165,15 +192,19 @@ func compareField(key string, old, new bson.Value) (c change, differs bool) {
 	if old.Type != new.Type || (new.Type != bson.TypeDocument && new.Type != bson.TypeArray) {
 		return c, true
 	}
-	b := bson.NewBuilder(make([]byte, 0, 64))
-	if new.Type == bson.TypeDocument {
-		if !diffDoc(b, bson.Raw(old.Data), bson.Raw(new.Data)) {
-			return c, true
-		}
-	} else if !diffArray(b, bson.Raw(old.Data), bson.Raw(new.Data)) {
+	below, whole, inside := g.field(key)
+	if whole {
 		return c, true
 	}
-	if sub := b.Finish(); len(sub) < len(new.Data) {
+	b := bson.NewBuilder(make([]byte, 0, 64))
+	if new.Type == bson.TypeDocument {
+		if !diffDoc(b, bson.Raw(old.Data), bson.Raw(new.Data), below) {
+			return c, true
+		}
+	} else if !diffArray(b, bson.Raw(old.Data), bson.Raw(new.Data), below) {
+		return c, true
+	}
+	if sub := b.Finish(); inside || len(sub) < len(new.Data) {
 		c.sub = sub
 	}
 	return c, true
@@ -181,7 +212,7 @@ func compareField(key string, old, new bson.Value) (c change, differs bool) {
 
 // diffArray adds the sections of an array's diff; ok is false if the keys of an array
 // are not its indexes, which only a whole value can carry.
-func diffArray(b *bson.Builder, old, new bson.Raw) (ok bool) {
+func diffArray(b *bson.Builder, old, new bson.Raw, g guide) (ok bool) {
 	b.Bool("a", true)
 	io, in := old.Iter(), new.Iter()
 	n, longer := 0, false
@@ -198,7 +229,7 @@ func diffArray(b *bson.Builder, old, new bson.Raw) (ok bool) {
 			if io.Key() != in.Key() {
 				return false
 			}
-			if c, differs := compareField(in.Key(), io.Value(), in.Value()); differs {
+			if c, differs := compareField(in.Key(), io.Value(), in.Value(), g); differs {
 				if c.sub != nil {
 					b.AppendDoc("s"+in.Key(), c.sub)
 				} else {

@@ -176,7 +176,7 @@ func (u *Update) entry(old, next bson.Raw) bson.Raw {
 	}
 	b := bson.NewBuilder(make([]byte, 0, 96))
 	b.Int32("$v", 2).Doc("diff")
-	ok := diffDoc(b, old, next)
+	ok := diffDoc(b, old, next, guide{n: u.root})
 	entry := b.Finish()
 	if !ok || (u.kind == Pipeline && len(entry) >= len(next)) {
 		return next
