@@ -91,12 +91,10 @@ func diffDoc(b *bson.Builder, old, new bson.Raw, g guide) (ok bool) {
 			mo, mn = io.Next(), in.Next()
 			continue
 		}
-		if i := indexString(deletes, in.Key()); i >= 0 { // moved behind others
-			deletes = append(deletes[:i], deletes[i+1:]...)
-			inserts = append(inserts, elem{in.Key(), in.Value()})
-			pn += ln
-			mn = in.Next()
-			continue
+		if indexString(deletes, in.Key()) >= 0 {
+			// Moved behind others. What an entry inserts goes to the end, so all that
+			// follows in new must be inserted as well.
+			break
 		}
 		deletes = append(deletes, io.Key())
 		po += lo
