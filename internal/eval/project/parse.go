@@ -1,6 +1,7 @@
 package project
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
@@ -219,9 +220,9 @@ func (ps *parser) object(path string, v bson.Value) error {
 		if ps.mode == modeAddFields {
 			return errf(40180, "an empty object is not a valid value. Found empty object at path %s", path)
 		}
-		return errf(51270, "An empty sub-projection is not a valid value. Found empty object at path %s", path)
+		return errf(51270, "Invalid empty sub-projection: %s", path)
 	}
-	if !strings.HasPrefix(key, "$") {
+	if !strings.HasPrefix(key, "$") || (d.Len() > 1 && ps.mode != modeAddFields) {
 		for name, sub := range d.Elems() {
 			if err := ps.element(path, name, sub); err != nil {
 				return err
@@ -229,15 +230,15 @@ func (ps *parser) object(path string, v bson.Value) error {
 		}
 		return nil
 	}
-	if d.Len() == 1 && ps.mode == modeFind {
-		switch key {
-		case "$slice":
-			if ok, err := ps.sliceOp(path, v, arg); ok || err != nil {
-				return err
-			}
-		case "$elemMatch":
-			return ps.elemMatch(path, v, arg)
-		}
+	switch {
+	case key == "$slice" && ps.mode == modeFind:
+		return ps.sliceOp(path, v, arg)
+	case key == "$elemMatch" && ps.mode == modeFind:
+		return ps.elemMatch(path, v, arg)
+	case key == "$elemMatch":
+		return errf(mongoerr.InvalidPipelineOperator, "Cannot use $elemMatch in this context")
+	case expr.Lookup(key) == nil && ps.mode != modeAddFields:
+		return errf(31325, "Unknown expression %s", key)
 	}
 	return ps.computed(path, v)
 }
@@ -257,6 +258,9 @@ func (ps *parser) computed(path string, v bson.Value) error {
 	if ps.mode != modeAddFields && !(key == "$meta" && ps.mode == modeFind) {
 		ps.compute = true
 		if ps.typed && ps.p.kind == Exclusion {
+			if v.Type != bson.TypeDocument {
+				return errf(31310, "Cannot use an expression %s: %s in an exclusion projection", path, v)
+			}
 			return errf(31252, "Cannot use expression other than $meta in exclusion projection")
 		}
 		ps.typed, ps.p.kind = true, Inclusion
@@ -289,40 +293,16 @@ func (ps *parser) positional(path string, v bson.Value) error {
 	case ps.p.positional != "":
 		return errf(31276, "Cannot specify more than one positional projection per query.")
 	case ps.elem:
-		return errf(31255, "Cannot specify positional operator and $elemMatch.")
+		return errf(31256, "Cannot specify positional operator and $elemMatch.")
 	}
-	if !filterReads(ps.opts.Filter, path) {
-		return errf(51050, "Projections with a positional operator require a matching query. The query does not include a predicate on '%s'.", path)
+	if ps.opts.Filter == nil {
+		return errf(51050, "Projections with a positional operator require a matcher")
 	}
 	if err := ps.setKind(Inclusion, path); err != nil {
 		return err
 	}
 	ps.p.positional = path
 	return ps.p.root.insert(path, &field{act: actInclude, positional: true})
-}
-
-// filterReads reports whether some predicate of n is on the top-level field of path.
-func filterReads(n match.Node, path string) bool {
-	top, _, _ := strings.Cut(path, ".")
-	var kids []match.Node
-	switch n := n.(type) {
-	case *match.And:
-		kids = n.Kids
-	case *match.Or:
-		kids = n.Kids
-	case *match.Nor:
-		kids = n.Kids
-	case *match.Not:
-		kids = []match.Node{n.Kid}
-	case match.Leaf:
-		return len(n.FieldPath().Parts()) > 0 && n.FieldPath().Parts()[0] == top
-	}
-	for _, k := range kids {
-		if filterReads(k, path) {
-			return true
-		}
-	}
-	return false
 }
 
 func (ps *parser) elemMatch(path string, v, arg bson.Value) error {
@@ -343,38 +323,47 @@ func (ps *parser) elemMatch(path string, v, arg bson.Value) error {
 	return ps.p.root.insert(path, &field{act: actElemMatch, elem: m, spec: v})
 }
 
-const badSlice = "Invalid $slice syntax. The given syntax %s did not match the find() syntax because :: %s :: " +
-	"The given syntax did not match the expression $slice syntax. :: caused by :: " +
-	"Expression $slice takes at least 2 arguments, and at most 3, but %d were passed in."
-
-// sliceOp parses find's $slice; ok is false if the argument can only be the
-// expression's.
-func (ps *parser) sliceOp(path string, v, arg bson.Value) (ok bool, err error) {
+// sliceOp parses $slice of find, or else the expression of that name.
+func (ps *parser) sliceOp(path string, v, arg bson.Value) error {
 	f := &field{act: actSlice, spec: v}
-	switch {
-	case arg.IsNumber():
+	if why := f.parseSlice(arg); why != "" {
+		if _, err := expr.Parse(v, ps.opts.Expr); err != nil {
+			e, ok := mongoerr.As(err)
+			if !ok {
+				return err
+			}
+			return errf(e.Code, "Invalid $slice syntax. The given syntax %s did not match the find() syntax because :: %s :: "+
+				"The given syntax did not match the expression $slice syntax. :: caused by :: %s", v, why, e.Message)
+		}
+		return ps.computed(path, v)
+	}
+	return ps.p.root.insert(path, f)
+}
+
+// parseSlice reads a number or [skip, limit], or says why it cannot.
+func (f *field) parseSlice(arg bson.Value) (why string) {
+	if arg.IsNumber() {
 		f.limit = clampInt(arg)
-	case arg.Type == bson.TypeArray:
-		a := bson.Raw(arg.Data)
-		n := a.Len()
-		if n < 2 || n > 3 {
-			return false, errf(28667, badSlice, v, "Location31272: $slice array argument should be of form [skip, limit]", n)
-		}
-		skip, limit := a.Get("0"), a.Get("1")
-		if n == 3 || !skip.IsNumber() || !limit.IsNumber() {
-			return false, nil // the expression
-		}
-		f.skip, f.limit, f.hasSkip = clampInt(skip), clampInt(limit), true
-		if f.limit <= 0 {
-			return false, errf(28724, "First argument to $slice must be an array, but is of type: %s", skip.Type)
-		}
-	default:
-		return false, errf(28667, badSlice, v, "Location31273: $slice only supports numbers and [skip, limit] arrays", 1)
+		return ""
 	}
-	if ps.p.positional != "" {
-		return false, errf(31256, "Cannot specify positional operator and $slice.")
+	if arg.Type != bson.TypeArray {
+		return "Location31273: $slice only supports numbers and [skip, limit] arrays"
 	}
-	return true, ps.p.root.insert(path, f)
+	a := bson.Raw(arg.Data)
+	skip, limit := a.Get("0"), a.Get("1")
+	switch {
+	case a.Len() != 2:
+		return "Location31272: $slice array argument should be of form [skip, limit]"
+	case !skip.IsNumber():
+		return "Location31257: $slice expects the skip argument to be a number, got " + skip.Type.String()
+	case !limit.IsNumber():
+		return "Location31258: $slice expects the limit argument to be a number, got " + limit.Type.String()
+	}
+	f.skip, f.limit, f.hasSkip = clampInt(skip), clampInt(limit), true
+	if f.limit <= 0 {
+		return "Location31259: $slice limit must be positive, got " + strconv.FormatInt(f.limit, 10)
+	}
+	return ""
 }
 
 // clampInt reads a number as an int, out-of-range values as the nearest.

@@ -49,7 +49,7 @@ func Parse(spec bson.Raw) (*Pattern, error) {
 		}
 		for _, q := range p.Parts {
 			if q.Path == path {
-				return nil, mongoerr.New(7472500, "$sort key must not contain duplicate keys (field: '%s')", path)
+				return nil, mongoerr.New(7472500, "$sort key must not contain duplicate keys (duplicate: '%s')", path)
 			}
 		}
 		p.Parts = append(p.Parts, part)
