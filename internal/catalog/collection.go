@@ -1,0 +1,210 @@
+package catalog
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/match"
+	"github.com/cairndb/cairn/internal/oplog"
+	"github.com/cairndb/cairn/internal/storage"
+)
+
+// Collection is one collection as one version of the catalog knows it. It does not
+// change; DDL makes a new one. What writes change (counters, RecordIds, locks) is shared
+// by all versions of the collection.
+type Collection struct {
+	NS      Namespace
+	UUID    bson.UUID
+	Options *CollectionOptions
+
+	store     storage.RecordStore
+	indexes   []*Index // the one on _id first; those being built too
+	validator *match.Matcher
+	shared    *collShared
+	cat       *Catalog
+}
+
+// collShared is what all versions of a collection have in common.
+type collShared struct {
+	lock  intentLock
+	stats counters
+	rids  ridAllocator
+	// dropped is set once the collection's drop has committed.
+	dropped atomic.Bool
+	capped  cappedState
+}
+
+// Indexes are the indexes that are ready, the one on _id first.
+func (c *Collection) Indexes() []*Index {
+	for _, ix := range c.indexes {
+		if ix.build != nil {
+			return c.readyIndexes()
+		}
+	}
+	return c.indexes
+}
+
+func (c *Collection) readyIndexes() []*Index {
+	var ready []*Index
+	for _, ix := range c.indexes {
+		if ix.build == nil {
+			ready = append(ready, ix)
+		}
+	}
+	return ready
+}
+
+// AllIndexes are the indexes that are ready and those being built.
+func (c *Collection) AllIndexes() []*Index { return c.indexes }
+
+// Index returns the index of that name, ready or being built, or nil.
+func (c *Collection) Index(name string) *Index {
+	for _, ix := range c.indexes {
+		if ix.Spec.Name == name {
+			return ix
+		}
+	}
+	return nil
+}
+
+// IDIndex is the index on _id; the log has none.
+func (c *Collection) IDIndex() *Index {
+	if len(c.indexes) == 0 {
+		return nil
+	}
+	return c.indexes[0]
+}
+
+// Count is the number of documents, DataSize the bytes that they take.
+func (c *Collection) Count() int64 { return c.shared.stats.count.Load() }
+
+// DataSize is the number of bytes of all documents.
+func (c *Collection) DataSize() int64 { return c.shared.stats.size.Load() }
+
+// Dropped reports whether the collection is no more: what a cursor checks before
+// it goes on.
+func (c *Collection) Dropped() bool { return c.shared.dropped.Load() }
+
+// IsCapped reports whether the collection keeps insertion order within a fixed size;
+// the log counts as one.
+func (c *Collection) IsCapped() bool { return c.Options.Capped }
+
+// IsOplog reports whether this is local.oplog.rs, which is a view of the journal:
+// nothing but Cursor and Get can be asked of it.
+func (c *Collection) IsOplog() bool { return c.cat != nil && c.NS.IsOplog() }
+
+// Get reads a document; storage.ErrNotFound if there is none. The result is the
+// caller's; a reused dst saves the allocation.
+func (c *Collection) Get(r storage.Reader, id storage.RecordID, dst []byte) (bson.Raw, error) {
+	if c.IsOplog() {
+		return c.cat.oplogGet(id, dst)
+	}
+	b, err := c.store.Get(r, id, dst)
+	return bson.Raw(b), err
+}
+
+// Cursor opens a cursor over the documents in the order of their RecordIds.
+func (c *Collection) Cursor(r storage.Reader, d storage.Direction) (storage.RecordCursor, error) {
+	return c.CursorRange(r, d, 0, 0)
+}
+
+// CursorRange opens a cursor over the documents with lower <= RecordId <= upper; 0 is
+// no bound. In the log the RecordId is the ts.
+func (c *Collection) CursorRange(r storage.Reader, d storage.Direction, lower, upper storage.RecordID) (storage.RecordCursor, error) {
+	if c.IsOplog() {
+		return c.cat.oplogCursor(d, lower, upper)
+	}
+	return c.store.CursorRange(r, d, lower, upper), nil
+}
+
+// FindID returns the RecordId of the document with that _id, or storage.ErrNotFound.
+func (c *Collection) FindID(r storage.Reader, id bson.Value) (storage.RecordID, error) {
+	ix := c.IDIndex()
+	if ix == nil {
+		return 0, storage.ErrNotFound
+	}
+	var buf [64]byte
+	rid, _, err := ix.Store.Find(r, ix.AppendKey(buf[:0], id), nil)
+	return rid, err
+}
+
+// LockRecord takes the record's latch for w: needed before the record is read to be
+// updated or deleted.
+func (c *Collection) LockRecord(ctx context.Context, w *oplog.WriteUnit, id storage.RecordID) error {
+	return w.RU.Lock(ctx, c.store.LatchKey(id))
+}
+
+// StorageSize estimates the bytes on disk of the records.
+func (c *Collection) StorageSize() (uint64, error) {
+	return c.cat.eng.TableSize(c.store.Table)
+}
+
+// with returns a copy of c for a new version of the catalog.
+func (c *Collection) with(change func(*Collection)) *Collection {
+	n := *c
+	change(&n)
+	return &n
+}
+
+// withIndexes returns a copy of c with other indexes.
+func (c *Collection) withIndexes(ix []*Index) *Collection {
+	return c.with(func(n *Collection) { n.indexes = ix })
+}
+
+// replaceIndex returns a copy of c in which ix takes the place of the index of the same name.
+func (c *Collection) replaceIndex(ix *Index) *Collection {
+	list := append([]*Index(nil), c.indexes...)
+	for i := range list {
+		if list[i].Spec.Name == ix.Spec.Name {
+			list[i] = ix
+		}
+	}
+	return c.withIndexes(list)
+}
+
+// ridAllocator gives out RecordIds. It begins behind the highest one in the store,
+// which is looked up when the first is asked for.
+type ridAllocator struct {
+	mu struct {
+		sync.Mutex
+		known bool
+		next  storage.RecordID
+	}
+}
+
+// take returns the first of n consecutive RecordIds.
+func (a *ridAllocator) take(s storage.RecordStore, r storage.Reader, n int) (storage.RecordID, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.initLocked(s, r); err != nil {
+		return 0, err
+	}
+	id := a.mu.next
+	a.mu.next += storage.RecordID(n)
+	return id, nil
+}
+
+// seen makes sure that ids up to id are not given out again.
+func (a *ridAllocator) seen(s storage.RecordStore, r storage.Reader, id storage.RecordID) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.initLocked(s, r); err != nil {
+		return err
+	}
+	a.mu.next = max(a.mu.next, id+1)
+	return nil
+}
+
+func (a *ridAllocator) initLocked(s storage.RecordStore, r storage.Reader) error {
+	if a.mu.known {
+		return nil
+	}
+	last, err := s.LastID(r)
+	if err != nil {
+		return err
+	}
+	a.mu.next, a.mu.known = last+1, true
+	return nil
+}

@@ -1,0 +1,319 @@
+package catalog
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/bson/keystring"
+	"github.com/cairndb/cairn/internal/mongoerr"
+)
+
+// MaxIndexes is how many indexes a collection may have, the one on _id included.
+const MaxIndexes = 64
+
+// IndexSpec is a checked index specification. Raw is its canonical form, as
+// listIndexes shows it: v, key, name, then the rest in the order given.
+type IndexSpec struct {
+	Raw    bson.Raw
+	Name   string
+	Key    bson.Raw
+	Unique bool
+	Sparse bool
+	Hidden bool
+	// PartialFilter is nil for an index of all documents.
+	PartialFilter bson.Raw
+	// TTL is set if documents expire ExpireAfter seconds behind the date in the field.
+	TTL         bool
+	ExpireAfter int64
+}
+
+// idIndexSpec is that of the index every collection has.
+var idIndexSpec = &IndexSpec{
+	Raw:  bson.D("v", 2, "key", bson.D("_id", 1), "name", "_id_"),
+	Name: "_id_", Key: bson.D("_id", 1), Unique: true,
+}
+
+// IsID reports whether this is the index that every collection has on _id.
+func (s *IndexSpec) IsID() bool { return s.Name == "_id_" }
+
+// otherKinds are the index kinds that are named by a string in the key.
+var otherKinds = []string{"2d", "2dsphere", "2dsphere_bucket", "geoHaystack", "hashed", "text", "columnstore", "wildcard"}
+
+// kindOptions are the fields that only say something to those kinds.
+var kindOptions = []string{"2dsphereIndexVersion", "bits", "bucketSize", "coarsestIndexedLevel", "default_language", "finestIndexedLevel",
+	"language_override", "max", "min", "textIndexVersion", "weights"}
+
+// ParseIndexSpec checks a specification as createIndexes takes it.
+func ParseIndexSpec(raw bson.Raw) (*IndexSpec, error) {
+	s := &IndexSpec{}
+	version := int64(2)
+	rest := bson.NewBuilder(nil)
+	for key, v := range raw.Elems() {
+		keep, err := s.field(raw, key, v, &version)
+		if err != nil {
+			return nil, err
+		}
+		if keep {
+			rest.Append(key, v)
+		}
+	}
+	switch {
+	case s.Key == nil:
+		return nil, mongoerr.New(mongoerr.FailedToParse, "The 'key' field is a required property of an index specification")
+	case !raw.Has("name"):
+		return nil, mongoerr.New(mongoerr.FailedToParse, "The 'name' field is a required property of an index specification")
+	}
+	if err := s.checkKey(); err != nil {
+		return nil, err
+	}
+	if isIDKey(s.Key) {
+		return s.checkID(raw)
+	}
+	if err := s.check(raw); err != nil {
+		return nil, err
+	}
+	s.Raw = bson.NewBuilder(nil).Int32("v", int32(version)).AppendDoc("key", s.Key).Str("name", s.Name).AppendElems(rest.Finish()).Finish()
+	return s, nil
+}
+
+// field takes one field and reports whether it is kept behind v, key and name.
+func (s *IndexSpec) field(raw bson.Raw, key string, v bson.Value, version *int64) (keep bool, err error) {
+	switch key {
+	case "key":
+		if v.Type != bson.TypeDocument {
+			return false, specType(key, v, "an object")
+		}
+		s.Key = v.Doc().Clone()
+	case "name":
+		if v.Type != bson.TypeString {
+			return false, specType(key, v, "a string")
+		}
+		s.Name = strings.Clone(v.Str())
+	case "v":
+		n, ok := v.AsInt64()
+		if !v.IsNumber() {
+			return false, specType(key, v, "a number")
+		}
+		if !ok || (n != 1 && n != 2) {
+			return false, cannotCreate("Invalid index specification %s; cannot create an index with v=%s", raw, v)
+		}
+		*version = n
+	case "unique", "sparse", "hidden", "background", "dropDups", "prepareUnique":
+		if v.Type != bson.TypeBool && !v.IsNumber() {
+			return false, mongoerr.New(mongoerr.TypeMismatch, "The field '%s' has value %s: %s, which is not convertible to bool", key, key, v)
+		}
+		return s.flag(key, v.Truthy())
+	case "partialFilterExpression":
+		if v.Type != bson.TypeDocument {
+			return false, specType(key, v, "an object")
+		}
+		s.PartialFilter = v.Doc().Clone()
+		return true, nil
+	case "expireAfterSeconds":
+		return true, s.expireAfter(raw, v)
+	case "collation":
+		if v.Type != bson.TypeDocument {
+			return false, specType(key, v, "an object")
+		}
+		c, err := parseCollation(v)
+		if err == nil && c != nil {
+			err = cannotCreate("Indexes with a collation other than 'simple' are not supported by this version of Cairn: %s", raw)
+		}
+		return false, err
+	case "storageEngine":
+		if v.Type != bson.TypeDocument {
+			return false, specType(key, v, "an object")
+		}
+		return true, nil
+	case "ns": // written by servers before 4.4
+	case "clustered", "wildcardProjection", "columnstoreProjection":
+		return false, cannotCreate("The index option '%s' is not supported by this version of Cairn", key)
+	default:
+		if slices.Contains(kindOptions, key) {
+			return true, nil
+		}
+		return false, mongoerr.New(mongoerr.InvalidIndexSpecificationOption, "The field '%s' is not valid for an index specification. Specification: %s", key, raw)
+	}
+	return false, nil
+}
+
+func (s *IndexSpec) flag(key string, on bool) (keep bool, err error) {
+	switch key {
+	case "unique":
+		s.Unique = on
+	case "sparse":
+		s.Sparse = on
+	case "hidden":
+		s.Hidden = on
+	case "prepareUnique":
+		if on {
+			return false, cannotCreate("The index option 'prepareUnique' is not supported by this version of Cairn")
+		}
+		return false, nil
+	}
+	return on || key == "background" || key == "dropDups", nil
+}
+
+func (s *IndexSpec) expireAfter(raw bson.Raw, v bson.Value) error {
+	if !v.IsNumber() {
+		return cannotCreate("TTL index 'expireAfterSeconds' option must be numeric, but received a type of '%s'. Index spec: %s", v.Type, raw)
+	}
+	f, _ := v.AsFloat64()
+	switch {
+	case f < 0:
+		return cannotCreate("TTL index 'expireAfterSeconds' option cannot be less than 0. Index spec: %s", raw)
+	case f > math.MaxInt32:
+		return cannotCreate("TTL index 'expireAfterSeconds' option must be within an acceptable range, try a different number. Index spec: %s", raw)
+	}
+	s.TTL = true
+	if s.ExpireAfter = int64(f); f != f { // NaN counts as never, as it does in MongoDB
+		s.ExpireAfter = math.MaxInt32
+	}
+	return nil
+}
+
+// checkKey checks the key pattern.
+func (s *IndexSpec) checkKey() error {
+	if s.Key.IsEmpty() {
+		return cannotCreate("Index keys cannot be empty.")
+	}
+	if n := s.Key.Len(); n > keystring.MaxFields {
+		return mongoerr.New(13103, "too many compound keys")
+	}
+	seen := map[string]bool{}
+	for name, v := range s.Key.Elems() {
+		if err := checkKeyValue(v); err != nil {
+			return err
+		}
+		if err := checkKeyName(name); err != nil {
+			return err
+		}
+		if seen[name] {
+			return cannotCreate("Index key pattern %s has the field '%s' twice", s.Key, name)
+		}
+		seen[strings.Clone(name)] = true
+	}
+	return nil
+}
+
+func checkKeyValue(v bson.Value) error {
+	switch {
+	case v.IsNumber():
+		f, _ := v.AsFloat64()
+		if f != f {
+			return cannotCreate("Values in the index key pattern cannot be NaN.")
+		}
+		if f == 0 {
+			return cannotCreate("Values in the index key pattern cannot be 0.")
+		}
+		return nil
+	case v.Type != bson.TypeString:
+		return cannotCreate("Values in v:2 index key pattern cannot be of type %s. Only numbers > 0, numbers < 0, and strings are allowed.", v.Type)
+	case v.Str() == "":
+		return cannotCreate("Values in the index key pattern cannot be empty strings")
+	case !slices.Contains(otherKinds, v.Str()):
+		return cannotCreate("Unknown index plugin '%s'", v.Str())
+	}
+	return cannotCreate("Indexes of the kind '%s' are not supported by this version of Cairn", v.Str())
+}
+
+func checkKeyName(name string) error {
+	if name == "$**" || strings.HasSuffix(name, ".$**") {
+		return cannotCreate("Wildcard indexes are not supported by this version of Cairn")
+	}
+	if name == "" {
+		return cannotCreate("Index keys cannot contain an empty field.")
+	}
+	for i, part := range strings.Split(name, ".") {
+		if part == "" {
+			return cannotCreate("Index keys cannot contain an empty field.")
+		}
+		// DBRef fields may be indexed.
+		if part[0] == '$' && (i == 0 || (part != "$ref" && part != "$id" && part != "$db")) {
+			return cannotCreate("Index key contains an illegal field name: field name starts with '$'.")
+		}
+	}
+	return nil
+}
+
+func isIDKey(key bson.Raw) bool {
+	name, v := key.First()
+	f, ok := v.AsFloat64()
+	return name == "_id" && ok && f > 0 && key.Len() == 1
+}
+
+// checkID checks the specification of the index on _id, which takes hardly an option.
+func (s *IndexSpec) checkID(raw bson.Raw) (*IndexSpec, error) {
+	for key, v := range raw.Elems() {
+		switch key {
+		case "key", "name", "v", "ns", "collation", "background":
+		case "unique":
+			if v.Truthy() {
+				continue
+			}
+			fallthrough
+		default:
+			return nil, mongoerr.New(mongoerr.InvalidIndexSpecificationOption, "The field '%s' is not valid for an _id index specification. Specification: %s", key, raw)
+		}
+	}
+	return idIndexSpec, nil
+}
+
+func (s *IndexSpec) check(raw bson.Raw) error {
+	switch {
+	case s.Name == "":
+		return cannotCreate("index name cannot be empty")
+	case s.Name == "*":
+		return mongoerr.New(mongoerr.BadValue, "The index name '*' is not valid.")
+	case s.Name == "_id_":
+		return mongoerr.New(mongoerr.BadValue, "The index name '_id_' is reserved for the _id index, which must have key pattern {_id: 1}, found key: %s", s.Key)
+	case strings.IndexByte(s.Name, 0) >= 0:
+		return cannotCreate("index name cannot contain NUL bytes")
+	case s.Sparse && s.PartialFilter != nil:
+		return cannotCreate("cannot mix \"partialFilterExpression\" and \"sparse\" options")
+	case s.TTL && s.Key.Len() != 1:
+		return cannotCreate("TTL indexes are single-field indexes, compound indexes do not support TTL. Index spec: %s", raw)
+	}
+	return nil
+}
+
+// sameSignature reports whether two indexes hold the same entries: only one of
+// such may exist.
+func (s *IndexSpec) sameSignature(o *IndexSpec) bool {
+	return keyEqual(s.Key, o.Key) && s.Unique == o.Unique && s.Sparse == o.Sparse &&
+		(s.PartialFilter == nil) == (o.PartialFilter == nil) && bson.CompareDocs(s.PartialFilter, o.PartialFilter) == 0
+}
+
+// equivalent reports whether two indexes of one signature have the same options.
+func (s *IndexSpec) equivalent(o *IndexSpec) bool {
+	return s.TTL == o.TTL && s.ExpireAfter == o.ExpireAfter
+}
+
+func keyEqual(a, b bson.Raw) bool { return bson.CompareDocs(a, b) == 0 }
+
+// withOption returns the specification with one option changed; a missing value removes it.
+func (s *IndexSpec) withOption(key string, v bson.Value) (*IndexSpec, error) {
+	b := bson.NewBuilder(nil)
+	found := false
+	for k, old := range s.Raw.Elems() {
+		if k == key {
+			old, found = v, true
+		}
+		b.Append(k, old)
+	}
+	if !found {
+		b.Append(key, v)
+	}
+	return ParseIndexSpec(b.Finish())
+}
+
+func cannotCreate(format string, args ...any) error {
+	return mongoerr.New(mongoerr.CannotCreateIndex, "%s", fmt.Sprintf(format, args...))
+}
+
+func specType(key string, v bson.Value, want string) error {
+	return mongoerr.New(mongoerr.TypeMismatch, "The field '%s' must be %s, but got %s", key, want, v.Type)
+}

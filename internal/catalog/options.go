@@ -1,0 +1,240 @@
+package catalog
+
+import (
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/mongoerr"
+)
+
+// CollectionOptions are the options of a collection or view. Raw is what
+// listCollections shows, in the order in which they were given; the fields are what the
+// server itself acts on.
+type CollectionOptions struct {
+	Raw bson.Raw
+
+	Capped bool
+	Size   int64 // bytes, capped only
+	Max    int64 // documents, capped only; 0: no limit
+
+	Temp             bool
+	Validator        bson.Raw // nil: none
+	ValidationLevel  string   // strict, moderate, off
+	ValidationAction string   // error, warn, errorAndLog
+	Collation        bson.Raw // nil: simple
+	PrePostImages    bool     // changeStreamPreAndPostImages.enabled
+
+	ViewOn   string // views only
+	Pipeline bson.Array
+}
+
+// cappedSizeUnit is what the size of a capped collection is rounded up to.
+const cappedSizeUnit = 256
+
+// ParseCollectionOptions reads and checks options as `create` takes them. What the
+// server could not honour is refused.
+func ParseCollectionOptions(raw bson.Raw) (*CollectionOptions, error) {
+	o := &CollectionOptions{ValidationLevel: "strict", ValidationAction: "error"}
+	b := bson.NewBuilder(nil)
+	for key, v := range raw.Elems() {
+		keep, err := o.field(key, v)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case !keep:
+		case key == "size":
+			b.IntOrLong(key, o.Size)
+		default:
+			b.Append(key, v)
+		}
+	}
+	o.Raw = b.Finish()
+	return o, o.check()
+}
+
+// field takes one option and reports whether it is shown again.
+func (o *CollectionOptions) field(key string, v bson.Value) (keep bool, err error) {
+	switch key {
+	case "capped":
+		o.Capped, err = boolOption(key, v)
+		return o.Capped, err
+	case "size":
+		o.Size, err = intOption(key, v, 1, 1<<50)
+		o.Size = (o.Size + cappedSizeUnit - 1) / cappedSizeUnit * cappedSizeUnit
+	case "max":
+		o.Max, err = intOption(key, v, 0, 1<<31-2)
+	case "temp":
+		o.Temp, err = boolOption(key, v)
+		return o.Temp, err
+	case "validator":
+		o.Validator, err = docOption(key, v)
+		if o.Validator.IsEmpty() {
+			o.Validator = nil
+			return false, err
+		}
+	case "validationLevel":
+		o.ValidationLevel, err = enumOption(key, v, "off", "strict", "moderate")
+	case "validationAction":
+		o.ValidationAction, err = enumOption(key, v, "error", "warn", "errorAndLog")
+	case "collation":
+		o.Collation, err = parseCollation(v)
+		return o.Collation != nil, err
+	case "changeStreamPreAndPostImages":
+		d, err := docOption(key, v)
+		if err != nil {
+			return false, err
+		}
+		o.PrePostImages, err = boolOption(key+".enabled", d.Get("enabled"))
+		return o.PrePostImages, err
+	case "viewOn":
+		if v.Type != bson.TypeString {
+			return false, wrongType(key, v, "string")
+		}
+		o.ViewOn = v.Str()
+	case "pipeline":
+		if v.Type != bson.TypeArray {
+			return false, wrongType(key, v, "array")
+		}
+		o.Pipeline = bson.Array(v.Data)
+	case "storageEngine", "indexOptionDefaults":
+		_, err = docOption(key, v)
+	case "comment", "flags", "recordPreImages", "encryptedFields":
+		if key == "encryptedFields" || (key == "recordPreImages" && v.Truthy()) {
+			return false, unsupportedOption(key)
+		}
+		return key == "comment", nil
+	case "autoIndexId":
+		if !v.Truthy() {
+			return false, unsupportedOption("autoIndexId: false")
+		}
+		return false, nil
+	case "clusteredIndex":
+		return false, unsupportedOption("clusteredIndex")
+	case "timeseries", "expireAfterSeconds":
+		return false, unsupportedOption("timeseries")
+	case "uuid", "idIndex": // beside the options in dumps and entries; whoever makes the collection looks at them
+		return false, nil
+	default:
+		return false, mongoerr.New(mongoerr.InvalidOptions, "The field '%s' is not a valid collection option. Options: %s", key, bson.D(key, v))
+	}
+	return err == nil, err
+}
+
+func (o *CollectionOptions) check() error {
+	switch {
+	case o.Capped && o.Size == 0:
+		return mongoerr.New(mongoerr.InvalidOptions, "the 'size' field is required when 'capped' is true")
+	case !o.Capped && (o.Size != 0 || o.Max != 0):
+		return mongoerr.New(mongoerr.InvalidOptions, "the 'capped' field needs to be true when either the 'size' or 'max' fields are present")
+	case o.Pipeline != nil && o.ViewOn == "":
+		return mongoerr.New(mongoerr.InvalidOptions, "'pipeline' requires 'viewOn' to also be specified")
+	case o.ViewOn != "" && (o.Capped || o.Validator != nil || o.Temp):
+		return mongoerr.New(mongoerr.InvalidOptions, "'viewOn' may not be combined with options of a collection")
+	}
+	return nil
+}
+
+// with returns options with some fields replaced; a missing value removes the field.
+func (o *CollectionOptions) with(changes bson.Raw, remove ...string) (*CollectionOptions, error) {
+	b := bson.NewBuilder(nil)
+	gone := map[string]bool{}
+	for _, k := range remove {
+		gone[k] = true
+	}
+	for k, v := range o.Raw.Elems() {
+		if n := changes.Get(k); !n.IsMissing() {
+			v = n
+		}
+		if !gone[k] {
+			b.Append(k, v)
+		}
+	}
+	for k, v := range changes.Elems() {
+		if !o.Raw.Has(k) && !gone[k] {
+			b.Append(k, v)
+		}
+	}
+	return ParseCollectionOptions(b.Finish())
+}
+
+func unsupportedOption(name string) error {
+	return mongoerr.New(mongoerr.InvalidOptions, "%s is not supported by this version of Cairn", name)
+}
+
+func wrongType(key string, v bson.Value, want string) error {
+	return mongoerr.New(mongoerr.TypeMismatch, "BSON field 'create.%s' is the wrong type '%s', expected type '%s'", key, v.Type, want)
+}
+
+func boolOption(key string, v bson.Value) (bool, error) {
+	if v.Type != bson.TypeBool && !v.IsNumber() {
+		return false, mongoerr.New(mongoerr.TypeMismatch, "BSON field 'create.%s' is the wrong type '%s', expected types '[bool, long, int, decimal, double]'", key, v.Type)
+	}
+	return v.Truthy(), nil
+}
+
+// intOption reads a number as MongoDB's safeInt does: fractions are cut.
+func intOption(key string, v bson.Value, lo, hi int64) (int64, error) {
+	if !v.IsNumber() {
+		return 0, mongoerr.New(mongoerr.TypeMismatch, "BSON field 'create.%s' is the wrong type '%s', expected types '[long, int, decimal, double]'", key, v.Type)
+	}
+	f, _ := v.AsFloat64()
+	n, ok := v.AsInt64()
+	if !ok {
+		switch {
+		case f >= float64(hi):
+			n = hi + 1
+		case f <= float64(lo):
+			n = lo - 1
+		default:
+			n = int64(f)
+		}
+	}
+	if n < lo {
+		return 0, mongoerr.New(mongoerr.BadValue, "BSON field '%s' value must be >= %d, actual value '%d'", key, lo, n)
+	}
+	if n > hi {
+		return 0, mongoerr.New(mongoerr.BadValue, "BSON field '%s' value must be <= %d, actual value '%d'", key, hi, n)
+	}
+	return n, nil
+}
+
+func docOption(key string, v bson.Value) (bson.Raw, error) {
+	if v.Type != bson.TypeDocument {
+		return nil, wrongType(key, v, "object")
+	}
+	return v.Doc(), nil
+}
+
+func enumOption(key string, v bson.Value, allowed ...string) (string, error) {
+	if v.Type != bson.TypeString {
+		return "", wrongType(key, v, "string")
+	}
+	for _, a := range allowed {
+		if v.Str() == a {
+			return a, nil
+		}
+	}
+	return "", mongoerr.New(mongoerr.BadValue, "Enumeration value '%s' for field 'create.%s' is not a valid value.", v.Str(), key)
+}
+
+// parseCollation returns nil for the simple collation. Others are kept, as the
+// default of the collection.
+func parseCollation(v bson.Value) (bson.Raw, error) {
+	d, err := docOption("collation", v)
+	if err != nil {
+		return nil, err
+	}
+	if d.IsEmpty() {
+		return nil, nil
+	}
+	locale := d.Get("locale")
+	if locale.IsMissing() {
+		return nil, mongoerr.New(40414, "BSON field 'collation.locale' is missing but a required field")
+	}
+	if locale.Type != bson.TypeString {
+		return nil, mongoerr.New(mongoerr.TypeMismatch, "BSON field 'collation.locale' is the wrong type '%s', expected type 'string'", locale.Type)
+	}
+	if locale.Str() == "simple" {
+		return nil, nil
+	}
+	return d, nil
+}
