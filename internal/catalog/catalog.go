@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,15 +61,6 @@ func randomUUID() (u bson.UUID) {
 	return u
 }
 
-// LogView is local.oplog.rs as a collection: RecordIds are the ts of the entries.
-type LogView interface {
-	Get(id storage.RecordID, dst []byte) (bson.Raw, error)
-	Cursor(d storage.Direction, lower, upper storage.RecordID) (storage.RecordCursor, error)
-	// Count and Size are what collStats says of the log.
-	Count() int64
-	Size() int64
-}
-
 // Catalog knows what exists in one store.
 //
 //	cat, err := catalog.Open(…)     // the state that the engine holds
@@ -78,7 +71,7 @@ type Catalog struct {
 	eng       *storage.Engine
 	observers []OpObserver
 	committer oplog.Committer
-	log       LogView
+	log       *oplog.Log
 	oplogColl *Collection
 
 	current atomic.Pointer[Version]
@@ -111,10 +104,13 @@ func Open(o Options) (*Catalog, error) {
 // Start lets writes begin: they go through committer; log is the view of the journal
 // (nil: there is no local.oplog.rs). Index builds that a crash interrupted go on in the
 // background.
-func (c *Catalog) Start(committer oplog.Committer, log LogView) error {
+func (c *Catalog) Start(committer oplog.Committer, log *oplog.Log) error {
 	c.committer, c.log = committer, log
 	if log != nil {
-		c.oplogColl = c.newOplogCollection()
+		var err error
+		if c.oplogColl, err = c.newOplogCollection(); err != nil {
+			return err
+		}
 	}
 	return c.resumeBuilds()
 }
@@ -298,4 +294,24 @@ func (c *Catalog) loadState(coll *Collection) error {
 	coll.shared.stats.count.Store(d.count)
 	coll.shared.stats.size.Store(d.size)
 	return nil
+}
+
+// Collections lists the collections of a database, sorted by name; in local the log
+// is among them.
+func (c *Catalog) Collections(db string) []*Collection {
+	list := c.Pin().Collections(db)
+	if db != LocalDB || c.oplogColl == nil {
+		return list
+	}
+	i, _ := slices.BinarySearchFunc(list, OplogColl, func(a *Collection, name string) int { return strings.Compare(a.NS.Coll, name) })
+	return slices.Insert(slices.Clone(list), i, c.oplogColl)
+}
+
+// Databases lists the databases, sorted; local is always there if there is a log.
+func (c *Catalog) Databases() []string {
+	list := c.Pin().Databases()
+	if i, found := slices.BinarySearch(list, LocalDB); !found && c.oplogColl != nil {
+		list = slices.Insert(list, i, LocalDB)
+	}
+	return list
 }

@@ -78,10 +78,20 @@ func (c *Collection) IDIndex() *Index {
 }
 
 // Count is the number of documents, DataSize the bytes that they take.
-func (c *Collection) Count() int64 { return c.shared.stats.count.Load() }
+func (c *Collection) Count() int64 {
+	if c.IsOplog() {
+		return c.cat.log.Stats().Count
+	}
+	return c.shared.stats.count.Load()
+}
 
 // DataSize is the number of bytes of all documents.
-func (c *Collection) DataSize() int64 { return c.shared.stats.size.Load() }
+func (c *Collection) DataSize() int64 {
+	if c.IsOplog() {
+		return c.cat.log.Stats().SizeBytes
+	}
+	return c.shared.stats.size.Load()
+}
 
 // Dropped reports whether the collection is no more: what a cursor checks before
 // it goes on.
@@ -93,7 +103,7 @@ func (c *Collection) IsCapped() bool { return c.Options.Capped }
 
 // IsOplog reports whether this is local.oplog.rs, which is a view of the journal:
 // nothing but Cursor and Get can be asked of it.
-func (c *Collection) IsOplog() bool { return c.cat != nil && c.NS.IsOplog() }
+func (c *Collection) IsOplog() bool { return c.store.Ident == 0 }
 
 // Get reads a document; storage.ErrNotFound if there is none. The result is the
 // caller's; a reused dst saves the allocation.
@@ -105,16 +115,18 @@ func (c *Collection) Get(r storage.Reader, id storage.RecordID, dst []byte) (bso
 	return bson.Raw(b), err
 }
 
-// Cursor opens a cursor over the documents in the order of their RecordIds.
-func (c *Collection) Cursor(r storage.Reader, d storage.Direction) (storage.RecordCursor, error) {
-	return c.CursorRange(r, d, 0, 0)
+// Cursor opens a cursor over the documents in the order of their RecordIds. ctx is for
+// the log, which makes durable first what is applied.
+func (c *Collection) Cursor(ctx context.Context, r storage.Reader, d storage.Direction) (storage.RecordCursor, error) {
+	return c.CursorRange(ctx, r, d, 0, 0)
 }
 
 // CursorRange opens a cursor over the documents with lower <= RecordId <= upper; 0 is
-// no bound. In the log the RecordId is the ts.
-func (c *Collection) CursorRange(r storage.Reader, d storage.Direction, lower, upper storage.RecordID) (storage.RecordCursor, error) {
+// no bound. In the log the RecordId is the ts; what its cursor returns is an
+// *oplog.Cursor if there are no bounds.
+func (c *Collection) CursorRange(ctx context.Context, r storage.Reader, d storage.Direction, lower, upper storage.RecordID) (storage.RecordCursor, error) {
 	if c.IsOplog() {
-		return c.cat.oplogCursor(d, lower, upper)
+		return c.cat.oplogCursor(ctx, d, lower, upper)
 	}
 	return c.store.CursorRange(r, d, lower, upper), nil
 }
@@ -138,6 +150,9 @@ func (c *Collection) LockRecord(ctx context.Context, w *oplog.WriteUnit, id stor
 
 // StorageSize estimates the bytes on disk of the records.
 func (c *Collection) StorageSize() (uint64, error) {
+	if c.IsOplog() {
+		return uint64(c.cat.log.Stats().SizeBytes), nil
+	}
 	return c.cat.eng.TableSize(c.store.Table)
 }
 

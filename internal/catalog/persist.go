@@ -50,7 +50,7 @@ func multikeyKey(t storage.Table, field, component int) []byte {
 }
 
 // storeMultikey writes the rows of bits.
-func storeMultikey(u *storage.RecoveryUnit, t storage.Table, bits *multikeyBits) {
+func storeMultikey(u interface{ Set(key, value []byte) }, t storage.Table, bits *multikeyBits) {
 	for f, b := range bits {
 		for c := 0; b != 0; c, b = c+1, b>>1 {
 			if b&1 != 0 {

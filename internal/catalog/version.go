@@ -94,18 +94,27 @@ func (v *Version) differsInCase(db string) (string, bool) {
 	return "", false
 }
 
-// edition is a version in the making: a copy whose changed parts are its own.
+// edition is a version in the making: a copy whose changed parts are its own. Nothing is
+// copied before the first change.
 type edition struct {
 	v     *Version
+	own   bool
 	owned map[string]bool // databases copied already
 }
 
-func (v *Version) edit() *edition {
-	return &edition{v: &Version{maps.Clone(v.dbs), maps.Clone(v.byUUID)}, owned: map[string]bool{}}
+func (v *Version) edit() *edition { return &edition{v: v} }
+
+// begin makes the copy.
+func (e *edition) begin() {
+	if !e.own {
+		e.v = &Version{maps.Clone(e.v.dbs), maps.Clone(e.v.byUUID)}
+		e.own, e.owned = true, map[string]bool{}
+	}
 }
 
 // db returns a database that may be changed, made if it is not there.
 func (e *edition) db(name string) *database {
+	e.begin()
 	d := e.v.dbs[name]
 	switch {
 	case d == nil:

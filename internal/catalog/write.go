@@ -166,7 +166,7 @@ func (s *writeScratch) checkUnique(c *Collection, u *storage.RecoveryUnit, self 
 		}
 		s.find = bits
 		if rid != self {
-			return &DocError{op.doc, duplicateKey(c, op.ix, key, bits)}
+			return &DocError{op.doc, duplicateKey(c, op.ix, key, s.keys.bits(op.span))}
 		}
 	}
 	return nil

@@ -13,6 +13,8 @@ const (
 	HostNotFound                              Code = 7
 	UnknownError                              Code = 8
 	FailedToParse                             Code = 9
+	GraphContainsCycle                        Code = 5
+	AmbiguousIndexKeyPattern                  Code = 181
 	CannotMutateObject                        Code = 10
 	UserNotFound                              Code = 11
 	UnsupportedFormat                         Code = 12

@@ -1,0 +1,243 @@
+package catalog
+
+import (
+	"context"
+
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/mongoerr"
+	"github.com/cairndb/cairn/internal/oplog"
+)
+
+// CollModResult is what collMod replies beside ok: expireAfterSeconds_old and so on.
+type CollModResult struct {
+	Reply  bson.Raw
+	Future *oplog.Future
+}
+
+// collMod is a checked collMod: which options to set and what to do to one index.
+type collMod struct {
+	options bson.Raw
+	remove  []string
+	viewOn  bson.Value
+	pipe    bson.Value
+	index   bson.Raw
+}
+
+func parseCollMod(mods bson.Raw) (*collMod, error) {
+	m := &collMod{}
+	opts := bson.NewBuilder(nil)
+	for key, v := range mods.Elems() {
+		switch key {
+		case "validator":
+			if v.Type == bson.TypeDocument && v.Doc().IsEmpty() {
+				m.remove = append(m.remove, key)
+				continue
+			}
+			opts.Append(key, v)
+		case "validationLevel", "validationAction", "changeStreamPreAndPostImages":
+			opts.Append(key, v)
+		case "cappedSize":
+			opts.Append("size", v)
+		case "cappedMax":
+			n, ok := v.AsInt64()
+			if !v.IsNumber() {
+				return nil, mongoerr.New(mongoerr.TypeMismatch, "BSON field 'collMod.cappedMax' is the wrong type '%s', expected types '[long, int, decimal, double]'", v.Type)
+			}
+			if ok && n <= 0 {
+				m.remove = append(m.remove, "max")
+				continue
+			}
+			opts.Append("max", v)
+		case "viewOn":
+			m.viewOn = v
+		case "pipeline":
+			m.pipe = v
+		case "index":
+			if v.Type != bson.TypeDocument {
+				return nil, mongoerr.New(mongoerr.TypeMismatch, "BSON field 'collMod.index' is the wrong type '%s', expected type 'object'", v.Type)
+			}
+			m.index = v.Doc()
+		case "dryRun":
+			if v.Truthy() {
+				return nil, mongoerr.New(mongoerr.InvalidOptions, "dryRun is not supported by this version of Cairn")
+			}
+		case "timeseries", "expireAfterSeconds", "isTimeseriesNamespace", "clusteredIndex":
+			return nil, mongoerr.New(mongoerr.InvalidOptions, "%s is not supported by this version of Cairn", key)
+		default:
+			return nil, mongoerr.New(mongoerr.UnknownField, "BSON field 'collMod.%s' is an unknown field.", key)
+		}
+	}
+	m.options = opts.Finish()
+	if (m.viewOn.IsMissing()) != (m.pipe.IsMissing()) {
+		return nil, mongoerr.New(mongoerr.InvalidOptions, "Must specify both 'viewOn' and 'pipeline' when modifying a view")
+	}
+	return m, nil
+}
+
+// CollMod changes options of a collection, an index or a view. mods are the fields
+// of the command but for its name and the generic arguments.
+func (c *Catalog) CollMod(ctx context.Context, ns Namespace, mods bson.Raw) (*CollModResult, error) {
+	if err := ValidateNamespace(ns); err != nil {
+		return nil, err
+	}
+	m, err := parseCollMod(mods)
+	if err != nil {
+		return nil, err
+	}
+	res := &CollModResult{Reply: bson.Empty}
+	f, err := c.runDDL(ctx, func(d *ddl, ch *change) error {
+		if v := ch.e.v.View(ns); v != nil {
+			return ch.modView(ctx, v, m)
+		}
+		coll := ch.e.v.Lookup(ns)
+		if coll == nil {
+			return mongoerr.New(mongoerr.NamespaceNotFound, "ns does not exist")
+		}
+		if !m.viewOn.IsMissing() {
+			return mongoerr.New(mongoerr.InvalidOptions, "option only supported on a view: viewOn")
+		}
+		if err := d.lock(coll); err != nil {
+			return err
+		}
+		reply, old, err := ch.collMod(coll, m)
+		if err != nil {
+			return err
+		}
+		res.Reply = reply
+		o := bson.NewBuilder(nil).Str("collMod", ns.Coll).AppendElems(mods).Finish()
+		return ch.log(coll, ns, coll.UUID, o, old)
+	})
+	res.Future = f
+	return res, err
+}
+
+// collMod changes a collection; old is the o2 of the entry.
+func (ch *change) collMod(c *Collection, m *collMod) (reply, old bson.Raw, err error) {
+	o2 := bson.NewBuilder(nil)
+	o2.Doc("collectionOptions_old").UUID("uuid", c.UUID).AppendElems(c.Options.Raw).End()
+	out := bson.NewBuilder(nil)
+	if m.index != nil {
+		if c, err = ch.modIndex(c, m.index, out, o2); err != nil {
+			return nil, nil, err
+		}
+	}
+	if !m.options.IsEmpty() || len(m.remove) > 0 {
+		if !c.Options.Capped && (m.options.Has("size") || m.options.Has("max")) {
+			return nil, nil, mongoerr.New(mongoerr.InvalidOptions, "cappedSize and cappedMax may only be used on a capped collection")
+		}
+		opts, err := c.Options.with(m.options, m.remove...)
+		if err != nil {
+			return nil, nil, err
+		}
+		if _, err := ch.setOptions(c, opts); err != nil {
+			return nil, nil, err
+		}
+	}
+	return out.Finish(), o2.Finish(), nil
+}
+
+// modIndex does the index part of collMod.
+func (ch *change) modIndex(c *Collection, mod bson.Raw, out, o2 *bson.Builder) (*Collection, error) {
+	ix, err := c.modifiedIndex(mod)
+	if err != nil {
+		return nil, err
+	}
+	spec := ix.Spec
+	o2.Doc("indexOptions_old")
+	for key, v := range mod.Elems() {
+		switch key {
+		case "name", "keyPattern":
+			continue
+		case "expireAfterSeconds":
+			if spec.TTL {
+				out.IntOrLong("expireAfterSeconds_old", spec.ExpireAfter)
+				o2.IntOrLong("expireAfterSeconds", spec.ExpireAfter)
+			}
+			if spec, err = spec.withOption(key, v); err != nil {
+				return nil, mongoerr.New(mongoerr.InvalidOptions, "%s", err.(*mongoerr.Error).Message)
+			}
+			out.IntOrLong("expireAfterSeconds_new", spec.ExpireAfter)
+		case "hidden":
+			if spec.IsID() {
+				return nil, mongoerr.New(mongoerr.BadValue, "can't hide _id index")
+			}
+			was := spec.Hidden
+			if spec, err = spec.withOption(key, v); err != nil {
+				return nil, err
+			}
+			if was != spec.Hidden {
+				out.Bool("hidden_old", was).Bool("hidden_new", spec.Hidden)
+				o2.Bool("hidden", was)
+			}
+		case "unique", "prepareUnique":
+			return nil, mongoerr.New(mongoerr.InvalidOptions, "collMod of an index's option '%s' is not supported by this version of Cairn", key)
+		default:
+			return nil, mongoerr.New(mongoerr.UnknownField, "BSON field 'collMod.index.%s' is an unknown field.", key)
+		}
+	}
+	o2.End()
+	if spec == ix.Spec {
+		return nil, mongoerr.New(mongoerr.InvalidOptions, "no expireAfterSeconds, hidden, unique, or prepareUnique field")
+	}
+	return ch.setIndexSpec(c, ix, spec), nil
+}
+
+// modifiedIndex finds the index that collMod names.
+func (c *Collection) modifiedIndex(mod bson.Raw) (*Index, error) {
+	name, key := mod.Get("name"), mod.Get("keyPattern")
+	switch {
+	case name.IsMissing() == key.IsMissing():
+		if name.IsMissing() {
+			return nil, mongoerr.New(mongoerr.InvalidOptions, "Must specify either index name or key pattern.")
+		}
+		return nil, mongoerr.New(mongoerr.InvalidOptions, "Cannot specify both key pattern and name.")
+	case !name.IsMissing():
+		if name.Type != bson.TypeString {
+			return nil, mongoerr.New(mongoerr.InvalidOptions, "Index name must be a string.")
+		}
+		if ix := c.Index(name.Str()); ix != nil && ix.build == nil {
+			return ix, nil
+		}
+		return nil, mongoerr.New(mongoerr.IndexNotFound, "cannot find index %s for ns %s", name.Str(), c.NS)
+	case key.Type != bson.TypeDocument:
+		return nil, mongoerr.New(mongoerr.InvalidOptions, "Key pattern must be an object.")
+	}
+	found := c.byKey(key.Doc())
+	switch len(found) {
+	case 0:
+		return nil, mongoerr.New(mongoerr.IndexNotFound, "cannot find index %s for ns %s", key.Doc(), c.NS)
+	case 1:
+		return found[0], nil
+	}
+	return nil, mongoerr.New(mongoerr.AmbiguousIndexKeyPattern, "index keyPattern %s matches %d indexes, must use index name. Conflicting indexes: %s, %s",
+		key.Doc(), len(found), found[0].Spec.Raw, found[1].Spec.Raw)
+}
+
+// byKey returns the ready indexes with a key pattern.
+func (c *Collection) byKey(key bson.Raw) (found []*Index) {
+	for _, ix := range c.Indexes() {
+		if keyEqual(ix.Spec.Key, key) {
+			found = append(found, ix)
+		}
+	}
+	return found
+}
+
+// modView replaces a view's definition.
+func (ch *change) modView(ctx context.Context, v *View, m *collMod) error {
+	if m.viewOn.IsMissing() || !m.options.IsEmpty() || m.index != nil || len(m.remove) > 0 {
+		return mongoerr.New(mongoerr.InvalidOptions, "option not supported on a view")
+	}
+	opts, err := ParseCollectionOptions(bson.D("viewOn", m.viewOn, "pipeline", m.pipe))
+	if err != nil {
+		return err
+	}
+	if err := ch.e.v.checkViewGraph(v.NS, opts.ViewOn); err != nil {
+		return err
+	}
+	b := bson.NewBuilder(nil).Str("_id", v.NS.String()).Str("viewOn", opts.ViewOn).AppendArray("pipeline", opts.Pipeline)
+	if v.Collation != nil {
+		b.AppendDoc("collation", v.Collation)
+	}
+	return ch.changeView(ctx, v.NS, b.Finish())
+}
