@@ -55,6 +55,14 @@ func (env *Env) Sub() *Env {
 	return &s
 }
 
+// InheritVars copies the values of all variables of from: the Env of an inner pipeline
+// follows that of the outer one.
+func (env *Env) InheritVars(from *Env) {
+	for i, v := range from.vars {
+		env.SetVar(VarID(i), v.Clone())
+	}
+}
+
 // SetVar binds a variable that was made with ParseContext.With.
 func (env *Env) SetVar(id VarID, v bson.Value) {
 	for int(id) >= len(env.vars) {

@@ -249,11 +249,16 @@ func (ps *parser) computed(path string, v bson.Value) error {
 		key, _ = bson.Raw(v.Data).First()
 	}
 	e, err := expr.Parse(v, ps.opts.Expr)
-	if err == nil {
-		e, err = e.Optimize()
-	}
 	if err != nil {
 		return err
+	}
+	switch o, err := e.Optimize(); {
+	case err == nil:
+		e = o
+	case ps.mode == modeFind:
+		return err
+	case ps.p.foldErr == nil:
+		ps.p.foldErr = err // the pipeline's optimiser reports it
 	}
 	if ps.mode != modeAddFields && !(key == "$meta" && ps.mode == modeFind) {
 		ps.compute = true

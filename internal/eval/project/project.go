@@ -46,6 +46,7 @@ type Projection struct {
 	positional string // path of `path.$`, without `.$`
 	needsEnv   bool
 	simple     bool
+	foldErr    error
 }
 
 // Extra is what some projections need beside the document.
@@ -97,6 +98,10 @@ func (n *node) find(name string) *field {
 	}
 	return nil
 }
+
+// FoldError returns the error of a constant expression in a projection of aggregation:
+// MongoDB reports it when it optimises the pipeline, not when it parses the stage.
+func (p *Projection) FoldError() error { return p.foldErr }
 
 // Kind returns whether p names what is kept or what is dropped.
 func (p *Projection) Kind() Kind { return p.kind }
