@@ -1,7 +1,7 @@
 package project
 
 import (
-	"strconv"
+	"slices"
 	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
@@ -237,10 +237,12 @@ func (ps *parser) object(path string, v bson.Value) error {
 		return ps.elemMatch(path, v, arg)
 	case key == "$elemMatch":
 		return errf(mongoerr.InvalidPipelineOperator, "Cannot use $elemMatch in this context")
-	case expr.Lookup(key) == nil && ps.mode != modeAddFields:
-		return errf(31325, "Unknown expression %s", key)
 	}
-	return ps.computed(path, v)
+	err := ps.computed(path, v)
+	if mongoerr.Is(err, mongoerr.InvalidPipelineOperator) && ps.mode != modeAddFields && expr.Lookup(key) == nil {
+		return errf(31325, "Unknown expression %s", key) // a projection names unknown operators in its own words
+	}
+	return err
 }
 
 func (ps *parser) computed(path string, v bson.Value) error {
@@ -328,47 +330,51 @@ func (ps *parser) elemMatch(path string, v, arg bson.Value) error {
 	return ps.p.root.insert(path, &field{act: actElemMatch, elem: m, spec: v})
 }
 
-// sliceOp parses $slice of find, or else the expression of that name.
+// sliceOp parses $slice in a find projection. The documented forms are a count and
+// [skip, count]; whatever else stands there may still be the aggregation expression of
+// the same name, which takes the array itself as its first operand.
 func (ps *parser) sliceOp(path string, v, arg bson.Value) error {
 	f := &field{act: actSlice, spec: v}
-	if why := f.parseSlice(arg); why != "" {
-		if _, err := expr.Parse(v, ps.opts.Expr); err != nil {
-			e, ok := mongoerr.As(err)
-			if !ok {
-				return err
-			}
-			return errf(e.Code, "Invalid $slice syntax. The given syntax %s did not match the find() syntax because :: %s :: "+
-				"The given syntax did not match the expression $slice syntax. :: caused by :: %s", v, why, e.Message)
-		}
+	bad := f.readSlice(arg)
+	if bad == nil {
+		return ps.p.root.insert(path, f)
+	}
+	_, err := expr.Parse(v, ps.opts.Expr)
+	if err == nil {
 		return ps.computed(path, v)
 	}
-	return ps.p.root.insert(path, f)
+	if e, ok := mongoerr.As(err); ok {
+		return errf(e.Code, "Invalid $slice syntax. The given syntax %s did not match the find() syntax because :: %s: %s :: "+
+			"The given syntax did not match the expression $slice syntax. :: caused by :: %s", v, bad.Code, bad.Message, e.Message)
+	}
+	return err
 }
 
-// parseSlice reads a number or [skip, limit], or says why it cannot.
-func (f *field) parseSlice(arg bson.Value) (why string) {
-	if arg.IsNumber() {
-		f.limit = clampInt(arg)
-		return ""
-	}
-	if arg.Type != bson.TypeArray {
-		return "Location31273: $slice only supports numbers and [skip, limit] arrays"
-	}
-	a := bson.Raw(arg.Data)
-	skip, limit := a.Get("0"), a.Get("1")
+// readSlice fills in the window that a $slice asks for, or returns what is wrong with it.
+func (f *field) readSlice(arg bson.Value) *mongoerr.Error {
+	var window []bson.Value
 	switch {
-	case a.Len() != 2:
-		return "Location31272: $slice array argument should be of form [skip, limit]"
-	case !skip.IsNumber():
-		return "Location31257: $slice expects the skip argument to be a number, got " + skip.Type.String()
-	case !limit.IsNumber():
-		return "Location31258: $slice expects the limit argument to be a number, got " + limit.Type.String()
+	case arg.IsNumber():
+		f.limit = clampInt(arg)
+		return nil
+	case arg.Type == bson.TypeArray:
+		window = slices.Collect(arg.Doc().Values())
+	default:
+		return mongoerr.New(31273, "$slice only supports numbers and [skip, limit] arrays")
 	}
-	f.skip, f.limit, f.hasSkip = clampInt(skip), clampInt(limit), true
-	if f.limit <= 0 {
-		return "Location31259: $slice limit must be positive, got " + strconv.FormatInt(f.limit, 10)
+	if len(window) != 2 {
+		return mongoerr.New(31272, "$slice array argument should be of form [skip, limit]")
 	}
-	return ""
+	for i, name := range []string{"skip", "limit"} {
+		if !window[i].IsNumber() {
+			return mongoerr.New(mongoerr.Code(31257+i), "$slice expects the %s argument to be a number, got %s", name, window[i].Type)
+		}
+	}
+	f.skip, f.limit, f.hasSkip = clampInt(window[0]), clampInt(window[1]), true
+	if f.limit < 1 {
+		return mongoerr.New(31259, "$slice limit must be positive, got %d", f.limit)
+	}
+	return nil
 }
 
 // clampInt reads a number as an int, out-of-range values as the nearest.
