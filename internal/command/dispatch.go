@@ -99,7 +99,7 @@ func (c *Ctx) run() (err error) {
 		return err
 	}
 	defer c.recoverPanic(&err)
-	if err := cmd.Run(c); err != nil {
+	if err := c.runInSession(); err != nil {
 		return err
 	}
 	if err := c.waitWriteConcern(); err != nil {
@@ -110,6 +110,27 @@ func (c *Ctx) run() (err error) {
 	}
 	c.Result.Drop = c.cutReply()
 	return nil
+}
+
+// runInSession runs the command; one with a txnNumber has its session to itself
+// meanwhile, so that a retry sees all that the first attempt did. The session is free
+// again before the command waits for its write concern.
+func (c *Ctx) runInSession() error {
+	if !c.Generic.HasTxnNumber || c.Node.Retryable == nil {
+		return c.Command.Run(c)
+	}
+	ctx, cancel := c.Op.Context()
+	defer cancel()
+	s, err := c.Node.Retryable.CheckOut(ctx, c.Generic.LSID, c.Generic.TxnNumber)
+	if err != nil {
+		if ierr := c.Op.Interrupt(); ierr != nil && ctx.Err() != nil {
+			return ierr
+		}
+		return err
+	}
+	defer s.Release()
+	c.Generic.LSID = s.LSID()
+	return c.Command.Run(c)
 }
 
 func (c *Ctx) recoverPanic(err *error) {

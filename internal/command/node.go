@@ -8,6 +8,7 @@ import (
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/mongoerr"
+	"github.com/cairndb/cairn/internal/oplog"
 	"github.com/cairndb/cairn/internal/query"
 	"github.com/cairndb/cairn/internal/session"
 )
@@ -45,6 +46,12 @@ type Node struct {
 	KillCursors func(of func(lsid bson.Raw) bool)
 	// Fsync makes everything applied so far durable in the engine (a checkpoint).
 	Fsync func(ctx context.Context) error
+	// Retryable makes retryable writes happen once; nil: they are not told from others.
+	Retryable *session.Retryable
+	// Apply applies one oplog entry in replay mode and returns the newest optime of what it wrote.
+	Apply func(ctx context.Context, e *oplog.Entry) (oplog.OpTime, error)
+	// HasCollection reports whether a collection exists.
+	HasCollection func(db, coll string) bool
 	// ResizeOplog changes the oplog's bound; nil leaves a value as it is.
 	ResizeOplog func(bytes *int64, minRetentionHours *float64) error
 	// Shutdown begins a clean shutdown; force skips waiting.

@@ -18,7 +18,7 @@ var rooms = map[string]string{
 	"oplog":    "bson storage",
 	"catalog":  "bson mongoerr eval storage oplog",
 	"query":    "bson mongoerr eval storage oplog catalog",
-	"session":  "bson mongoerr oplog catalog query",
+	"session":  "bson mongoerr storage oplog catalog query",
 	"auth":     "bson mongoerr catalog",
 	"repl":     "bson mongoerr wire storage oplog catalog",
 	"shard":    "bson mongoerr wire eval oplog catalog query repl",
