@@ -2,14 +2,16 @@ package query
 
 import (
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/catalog"
 	"github.com/cairndb/cairn/internal/mongoerr"
+	"github.com/cairndb/cairn/internal/oplog"
 )
 
 // OpTime is the place of a write in the log.
-type OpTime struct {
-	TS   bson.Timestamp
-	Term int64
-}
+type OpTime = oplog.OpTime
+
+// Namespace is a database and a collection name.
+type Namespace = catalog.Namespace
 
 // Executor runs requests. Local does it on this process's collections; the router
 // of a sharded cluster is the other implementation.
@@ -33,12 +35,6 @@ type Executor interface {
 	BulkWrite(op *OpContext, r *BulkWriteRequest, out *bson.Builder) error
 	Explain(op *OpContext, r *ExplainRequest, out *bson.Builder) error
 }
-
-// Namespace is a database and a collection name.
-type Namespace struct{ DB, Coll string }
-
-// String returns "db.collection".
-func (n Namespace) String() string { return n.DB + "." + n.Coll }
 
 // Statements and cursors.
 

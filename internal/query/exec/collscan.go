@@ -42,9 +42,9 @@ func (s *collScan) open() error {
 	if err := s.x.check(); err != nil {
 		return err
 	}
-	s.cur = s.x.Coll.Records.CursorRange(s.x.Opts.Reader, s.dir, s.lo, s.hi)
-	if !s.started {
-		return nil
+	var err error
+	if s.cur, err = s.x.Coll.Records.CursorRange(s.x.Opts.Reader, s.dir, s.lo, s.hi); err != nil || !s.started {
+		return err
 	}
 	ok := s.cur.Seek(s.last)
 	if ok && s.cur.RecordID() == s.last {

@@ -25,14 +25,19 @@ const (
 
 // Records is where documents are: a record store, or the log as local.oplog.rs.
 type Records interface {
-	Get(r storage.Reader, id storage.RecordID, dst []byte) ([]byte, error)
-	CursorRange(r storage.Reader, d storage.Direction, lower, upper storage.RecordID) storage.RecordCursor
+	Get(r storage.Reader, id storage.RecordID, dst []byte) (bson.Raw, error)
+	CursorRange(r storage.Reader, d storage.Direction, lower, upper storage.RecordID) (storage.RecordCursor, error)
 }
 
 // Index is the handle that plan.Index.Ref holds.
 type Index struct {
 	Store    storage.IndexStore
 	Ordering keystring.Ordering
+	// Multikey reports whether the index has more than one key for some document by
+	// now; nil: it is as it was when the query was planned.
+	Multikey func() bool
+	// Dropped reports whether the index is gone; nil: it cannot go.
+	Dropped func() bool
 }
 
 // Collection is what an execution reads.
@@ -137,6 +142,7 @@ func (x *Exec) Next(row *Row) (bool, error) {
 				// The row must stay valid: the cursors are given up before the next one.
 				x.since = time.Time{}
 			}
+			x.atEOF = ended(x.root)
 			return true, nil
 		case eof:
 			x.atEOF = true
@@ -144,6 +150,41 @@ func (x *Exec) Next(row *Row) (bool, error) {
 		}
 		if err := x.pause(); err != nil {
 			return false, err
+		}
+	}
+}
+
+// Probe opens the cursors of the plan's first scan, so that ErrReplan comes before any
+// result.
+func (x *Exec) Probe() error {
+	var err error
+	probe := func(s *ixScan) {
+		if err == nil && !s.kb.empty && s.cur == nil {
+			if err = s.open(); err != nil {
+				x.Close()
+			}
+		}
+	}
+	s := x.root
+	for {
+		switch k := s.(type) {
+		case *ixScan:
+			probe(k)
+			return err
+		case *fetch:
+			s = k.kid
+		case *sortStage:
+			s = k.kid
+		case *limit:
+			s = k.kid
+		case *skip:
+			s = k.kid
+		case *projection:
+			s = k.kid
+		case *pass:
+			s = k.kid
+		default:
+			return nil
 		}
 	}
 }
@@ -215,8 +256,31 @@ func (x *Exec) spend(n int) error {
 	return nil
 }
 
+// ErrReplan says that an index became multikey between planning and the first look: the
+// query must be planned again.
+var ErrReplan = mongoerr.New(mongoerr.QueryPlanKilled, "the index became multikey while the query was planned")
+
 // ErrBudget says that a plan needed more work than it was given.
 var ErrBudget = mongoerr.New(mongoerr.InternalError, "plan needs more work than its cache entry promised")
+
+// ended reports whether a stage knows that it has no more rows without being asked.
+func ended(s stage) bool {
+	switch s := s.(type) {
+	case *limit:
+		return s.left == 0 || ended(s.kid)
+	case *express:
+		return s.done
+	case *sortStage:
+		return s.done && (s.left == 0 || s.top != nil && s.out == len(s.top.rows))
+	case *projection:
+		return ended(s.kid)
+	case *returnKey:
+		return ended(s.kid)
+	case *pass:
+		return ended(s.kid)
+	}
+	return false
+}
 
 // build makes the stage of a node and all below.
 func (x *Exec) build(n *plan.Node) stage {

@@ -27,6 +27,18 @@ type fixture struct {
 	store storage.RecordStore
 }
 
+// records makes a record store fit for executions.
+type records struct{ storage.RecordStore }
+
+func (s records) Get(r storage.Reader, id storage.RecordID, dst []byte) (bson.Raw, error) {
+	b, err := s.RecordStore.Get(r, id, dst)
+	return b, err
+}
+
+func (s records) CursorRange(r storage.Reader, d storage.Direction, lower, upper storage.RecordID) (storage.RecordCursor, error) {
+	return s.RecordStore.CursorRange(r, d, lower, upper), nil
+}
+
 func newFixture(t testing.TB, docs []bson.Raw, patterns ...bson.Raw) *fixture {
 	t.Helper()
 	e, err := storage.Open(storage.Options{Dir: "db", FS: vfs.NewMem(), CacheBytes: 64 << 20, CheckpointInterval: -1})
@@ -35,7 +47,7 @@ func newFixture(t testing.TB, docs []bson.Raw, patterns ...bson.Raw) *fixture {
 	}
 	t.Cleanup(func() { e.Close() })
 	f := &fixture{t: t, e: e, docs: docs, store: storage.RecordStore{Table: storage.Table{Space: storage.SpaceReplicated, Ident: 100}}}
-	f.coll = &Collection{NS: "db.c", Records: f.store}
+	f.coll = &Collection{NS: "db.c", Records: records{f.store}}
 	w := e.NewWriteSet()
 	for i, d := range docs {
 		w.Set(f.store.AppendRecordKey(nil, storage.RecordID(i+1)), d)
@@ -99,11 +111,19 @@ func (f *fixture) options(filter match.Node) Options {
 
 func (f *fixture) parse(filter bson.Raw) match.Node {
 	f.t.Helper()
-	n, err := match.Parse(filter, match.Options{})
+	n, err := parseFilter(filter)
 	if err != nil {
 		f.t.Fatalf("%s: %v", filter, err)
 	}
-	return match.Optimize(n)
+	return n
+}
+
+func parseFilter(filter bson.Raw) (match.Node, error) {
+	n, err := match.Parse(filter, match.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return match.Optimize(n), nil
 }
 
 // run returns the ids that a plan gives; every is how often cursors are given up.

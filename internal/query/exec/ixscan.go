@@ -3,6 +3,7 @@ package exec
 import (
 	"github.com/cairndb/cairn/internal/bson/keystring"
 	"github.com/cairndb/cairn/internal/eval/match"
+	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/query/plan"
 	"github.com/cairndb/cairn/internal/storage"
 )
@@ -50,8 +51,19 @@ func (s *ixScan) open() error {
 	if err := s.x.check(); err != nil {
 		return err
 	}
+	if s.h.Dropped != nil && s.h.Dropped() {
+		return mongoerr.New(mongoerr.QueryPlanKilled, "index '%s' dropped", s.n.Index.Name)
+	}
 	s.n.Stats.Seeks++
 	s.cur = s.h.Store.Cursor(s.x.Opts.Reader, s.dir, storage.IndexBounds{Lower: s.kb.lower, Upper: s.kb.upper})
+	if !s.n.Index.Multikey && s.h.Multikey != nil && s.h.Multikey() {
+		if !s.started {
+			return ErrReplan
+		}
+		if s.seen == nil { // from now on a document may have several keys
+			s.seen = map[storage.RecordID]struct{}{}
+		}
+	}
 	switch {
 	case s.resume != nil:
 		to := s.resume

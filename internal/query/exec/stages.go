@@ -70,7 +70,7 @@ func (s *express) next(row *Row) (status, error) {
 		return eof, err
 	}
 	s.n.Stats.KeysExamined++
-	s.buf, err = s.x.Coll.Records.Get(s.x.Opts.Reader, id, bits)
+	doc, err := s.x.Coll.Records.Get(s.x.Opts.Reader, id, bits)
 	if errors.Is(err, storage.ErrNotFound) {
 		return eof, nil
 	}
@@ -79,7 +79,8 @@ func (s *express) next(row *Row) (status, error) {
 	}
 	s.n.Stats.DocsExamined++
 	s.n.Stats.Advanced++
-	*row = Row{ID: id, Doc: bson.Raw(s.buf)}
+	s.buf = doc
+	*row = Row{ID: id, Doc: doc}
 	return advanced, nil
 }
 
@@ -117,16 +118,15 @@ func (s *fetch) next(row *Row) (status, error) {
 			return st, err
 		}
 		if row.Doc == nil {
-			s.buf, err = s.x.Coll.Records.Get(s.x.Opts.Reader, row.ID, s.buf)
+			row.Doc, err = s.x.Coll.Records.Get(s.x.Opts.Reader, row.ID, s.buf)
 			if errors.Is(err, storage.ErrNotFound) {
-				s.buf = s.buf[:0]
 				continue
 			}
 			if err != nil {
 				return eof, err
 			}
 			s.n.Stats.DocsExamined++
-			row.Doc = bson.Raw(s.buf)
+			s.buf = row.Doc
 		} else {
 			s.n.Stats.NCount++
 		}

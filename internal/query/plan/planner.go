@@ -27,6 +27,8 @@ type Query struct {
 	ReturnKey   bool
 	Tailable    bool
 	NoTableScan bool
+	// CountOnly asks for the number of results only.
+	CountOnly bool
 	// NeedRecord asks for the whole document always (writes).
 	NeedRecord bool
 	// RecordIDField is the top-level field whose value is the record id: "ts" in the
@@ -182,6 +184,9 @@ func (q *Query) aboveScan(n *Node, doc []match.Node, ordered bool) *Solution {
 
 // covered reports whether the keys of ix hold all that the projection wants.
 func (q *Query) covered(ix *Index) bool {
+	if q.CountOnly {
+		return true
+	}
 	return !q.NeedRecord && q.Projection != nil && !ix.Multikey && ix.Special == "" && q.Projection.Covered(ix.KeyPattern)
 }
 

@@ -1,0 +1,51 @@
+package query
+
+import "github.com/cairndb/cairn/internal/mongoerr"
+
+// Delete implements Executor.
+func (l *Local) Delete(op *OpContext, r *DeleteRequest) (*WriteReply, error) {
+	if err := l.checkWritable(r.NS); err != nil {
+		return nil, err
+	}
+	rep := &WriteReply{}
+	for i := range r.Deletes {
+		prior, err := l.executed(op, i)
+		if err != nil {
+			return nil, err
+		}
+		if prior != nil {
+			rep.addPrior(prior, i, op.statement(i))
+			continue
+		}
+		u, err := l.deleteStatement(op, r, i)
+		if u != nil {
+			rep.N += u.matched
+		}
+		if err != nil {
+			e, fatal := statementError(err)
+			if fatal != nil {
+				return rep, fatal
+			}
+			rep.Errors = append(rep.Errors, WriteError{i, e})
+			if !r.Unordered {
+				break
+			}
+		}
+	}
+	return rep, nil
+}
+
+func (l *Local) deleteStatement(op *OpContext, r *DeleteRequest, i int) (*updateOp, error) {
+	s := &r.Deletes[i]
+	if err := checkCollation(s.Collation); err != nil {
+		return nil, err
+	}
+	if op.HasTxn && s.Multi {
+		return nil, mongoerr.New(mongoerr.InvalidOptions, "Cannot use retryable writes with limit=0")
+	}
+	u := &updateOp{l: l, op: op, ns: r.NS, hint: s.Hint, multi: s.Multi, info: op.writeInfo(i)}
+	if err := u.parse(s.Q, missing, nil, r.Let); err != nil {
+		return nil, err
+	}
+	return u, u.run()
+}

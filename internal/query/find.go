@@ -1,0 +1,394 @@
+package query
+
+import (
+	"errors"
+	"time"
+
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/match"
+	"github.com/cairndb/cairn/internal/eval/sortkey"
+	"github.com/cairndb/cairn/internal/mongoerr"
+	"github.com/cairndb/cairn/internal/query/exec"
+	"github.com/cairndb/cairn/internal/query/plan"
+	"github.com/cairndb/cairn/internal/storage"
+)
+
+// Find implements Executor.
+func (l *Local) Find(op *OpContext, r *FindRequest, out *bson.Builder) error {
+	t, err := l.resolveFind(&r.NS, r.UUID)
+	if err != nil {
+		return err
+	}
+	if err := checkCollation(r.Collation); err != nil {
+		return err
+	}
+	if t.view != nil {
+		return l.findOnView(op, r, t, out)
+	}
+	if id, ok := r.pointRead(); ok && t.coll != nil && t.idIndex() != nil && op.ReadConcern.Level != "snapshot" {
+		return l.findByID(op, r, t, id, out)
+	}
+	q, full, sc, err := l.findQuery(op, r, t)
+	if err != nil {
+		return err
+	}
+	if t.coll == nil {
+		appendCursor(out, "firstBatch", func() {}, 0, r.NS)
+		return nil
+	}
+	view, err := l.openView(op)
+	if err != nil {
+		return err
+	}
+	o := l.execOptions(op, sc, full, view)
+	o.NoDiskUse = r.AllowDiskUse != nil && !*r.AllowDiskUse
+	x, err := l.start(op, t, q, o)
+	if err != nil {
+		view.close()
+		return err
+	}
+	src := &findSource{l: l, x: x, view: view, showRecordID: r.ShowRecordID, tailable: r.Tailable, await: r.AwaitData, majority: needsDurable(op)}
+	return l.firstBatch(op, src, cursorSpec{ns: r.NS, limit: firstLimit(r.HasBatchSize, r.BatchSize), single: r.SingleBatch,
+		noTimeout: r.NoTimeout, tailable: r.Tailable, await: r.AwaitData}, out)
+}
+
+func firstLimit(given bool, n int64) int64 {
+	if given {
+		return n
+	}
+	return firstBatchDocs
+}
+
+// pointRead reports whether the request is for one document by its _id and nothing else.
+func (r *FindRequest) pointRead() (bson.Value, bool) {
+	if r.Skip != 0 || !r.Projection.IsEmpty() || !r.Hint.IsMissing() || r.Min != nil || r.Max != nil || r.ReturnKey ||
+		r.ShowRecordID || r.Tailable || (r.HasBatchSize && r.BatchSize == 0) || r.RequestResume || r.ResumeAfter != nil {
+		return bson.Value{}, false
+	}
+	return pointID(r.Filter)
+}
+
+// pointID returns the _id of a filter {_id: value}.
+func pointID(f bson.Raw) (bson.Value, bool) {
+	it := f.Iter()
+	if !it.Next() || it.Key() != "_id" {
+		return bson.Value{}, false
+	}
+	v := it.Value()
+	if it.Next() {
+		return bson.Value{}, false
+	}
+	switch v.Type {
+	case bson.TypeDocument:
+		k, _ := v.Doc().First()
+		if len(k) > 0 && k[0] == '$' {
+			return v, false
+		}
+		return v, true
+	case bson.TypeNull, bson.TypeUndefined, bson.TypeRegex, bson.TypeArray, bson.TypeMissing:
+		return v, false
+	}
+	return v, true
+}
+
+// findByID answers with two gets and nothing else.
+func (l *Local) findByID(op *OpContext, r *FindRequest, t *target, id bson.Value, out *bson.Builder) error {
+	op.Stats.PlanSummary = "EXPRESS_IXSCAN { _id: 1 }"
+	if err := op.Interrupt(); err != nil {
+		return err
+	}
+	var doc bson.Raw
+	rid, err := t.coll.FindID(l.eng, id)
+	if err == nil {
+		op.Stats.KeysExamined = 1
+		doc, err = t.coll.Get(l.eng, rid, nil)
+	}
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
+	t.coll.IDIndex().NoteAccess()
+	if needsDurable(op) {
+		if err := l.waitDurable(op); err != nil {
+			return err
+		}
+	}
+	appendCursor(out, "firstBatch", func() {
+		if doc != nil {
+			out.AppendDoc("", doc)
+			op.Stats.DocsExamined, op.Stats.NReturned = 1, 1
+		}
+	}, 0, r.NS)
+	return nil
+}
+
+// appendCursor appends the cursor document of a reply.
+func appendCursor(out *bson.Builder, batch string, docs func(), id int64, ns Namespace) {
+	out.Doc("cursor").Array(batch)
+	docs()
+	out.End().Int64("id", id).Str("ns", ns.String()).End()
+}
+
+// findQuery parses a find into a query to plan. The result holds no bytes of the request.
+func (l *Local) findQuery(op *OpContext, r *FindRequest, t *target) (*plan.Query, *match.Matcher, *scope, error) {
+	sc, err := newScope(op, r.Let)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	q := &plan.Query{NS: r.NS.String(), Skip: r.Skip, Limit: r.Limit, ReturnKey: r.ReturnKey, Tailable: r.Tailable, Min: cloned(r.Min), Max: cloned(r.Max)}
+	if q.Filter, err = sc.filter(cloned(r.Filter)); err != nil {
+		return nil, nil, nil, err
+	}
+	if q.HintIndex, q.HintNatural, err = t.hint(r.Hint); err != nil && t.coll != nil {
+		return nil, nil, nil, err
+	}
+	if err := querySort(q, cloned(r.Sort)); err != nil {
+		return nil, nil, nil, err
+	}
+	spec := cloned(r.Projection)
+	if q.Projection, err = sc.projection(spec, q.Filter); err != nil {
+		return nil, nil, nil, err
+	}
+	if q.Projection != nil {
+		q.ProjSpec = q.Projection.Serialize()
+	}
+	if t.coll != nil && t.coll.IsOplog() {
+		q.RecordIDField = "ts"
+	}
+	if err := r.checkTailable(t); err != nil {
+		return nil, nil, nil, err
+	}
+	if (r.Min != nil || r.Max != nil) && r.Hint.IsMissing() {
+		return nil, nil, nil, mongoerr.New(51173, "When using min()/max() a hint of which index to use must be provided")
+	}
+	var full *match.Matcher
+	if !isTrue(q.Filter) {
+		full = match.New(q.Filter)
+	}
+	return q, full, sc, nil
+}
+
+func cloned(d bson.Raw) bson.Raw {
+	if d == nil {
+		return nil
+	}
+	return d.Clone()
+}
+
+func isTrue(n match.Node) bool {
+	switch n := n.(type) {
+	case *match.And:
+		return len(n.Kids) == 0
+	case match.AlwaysTrue, *match.AlwaysTrue:
+		return true
+	}
+	return false
+}
+
+// checkTailable refuses tailable cursors where they make no sense.
+func (r *FindRequest) checkTailable(t *target) error {
+	switch {
+	case !r.Tailable:
+		if r.AwaitData {
+			return mongoerr.New(mongoerr.FailedToParse, "Cannot set 'awaitData' without also setting 'tailable'")
+		}
+	case !r.Sort.IsEmpty() && !isNatural(r.Sort):
+		return mongoerr.New(mongoerr.BadValue, "error processing query: ns=%s tailable cursor requested with sort", r.NS)
+	case r.SingleBatch:
+		return mongoerr.New(mongoerr.FailedToParse, "Cannot use tailable option with the 'singleBatch' option")
+	case t.coll != nil && !t.coll.IsCapped():
+		return mongoerr.New(mongoerr.BadValue, "error processing query: ns=%s planner returned error :: caused by :: tailable cursor requested on non capped collection", r.NS)
+	}
+	return nil
+}
+
+func isNatural(sort bson.Raw) bool { return sort.Has("$natural") }
+
+// querySort puts a sort specification into q; $natural is a direction, not an order.
+func querySort(q *plan.Query, spec bson.Raw) error {
+	if spec.IsEmpty() {
+		return nil
+	}
+	if n := spec.Get("$natural"); !n.IsMissing() {
+		f, ok := n.AsFloat64()
+		if !ok || (f != 1 && f != -1) {
+			return mongoerr.New(mongoerr.BadValue, "$natural sort cannot be set to a value other than -1 or 1.")
+		}
+		if spec.Len() > 1 {
+			return mongoerr.New(mongoerr.BadValue, "Cannot include '$natural' in compound sort: %s", plan.Text(spec.Value()))
+		}
+		if q.HintIndex != nil {
+			return mongoerr.New(mongoerr.BadValue, "error processing query: $natural sort cannot be used with a hint")
+		}
+		q.HintNatural = int(f)
+		return nil
+	}
+	p, err := sortkey.Parse(spec)
+	if err != nil {
+		return err
+	}
+	q.Sort, q.SortSpec = p, spec
+	return nil
+}
+
+// execOptions are those of an execution for op.
+func (l *Local) execOptions(op *OpContext, sc *scope, full *match.Matcher, v *view) exec.Options {
+	o := exec.Options{Reader: l.eng, Full: full, Interrupt: op.Interrupt, NewSorter: l.eng.NewSorter}
+	if sc != nil {
+		o.Env = sc.env
+	}
+	if v != nil && v.snap != nil {
+		o.Reader, o.Stable = v.snap, true
+	}
+	return o
+}
+
+// start plans q and begins to run it: the only plan, the cached one, or the winner of a trial.
+func (l *Local) start(op *OpContext, t *target, q *plan.Query, o exec.Options) (*exec.Exec, error) {
+	for attempt := 0; ; attempt++ {
+		p, err := l.choose(op, t, q, o)
+		if errors.Is(err, exec.ErrReplan) && attempt < 8 {
+			l.prepare(t)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		p.winner.Plan.Root.Walk(func(n *plan.Node) {
+			if n.Index != nil {
+				if ix := t.coll.Index(n.Index.Name); ix != nil {
+					ix.NoteAccess()
+				}
+			}
+		})
+		op.Stats.PlanSummary = p.winner.Plan.Summary()
+		op.Stats.HasSortStage = op.Stats.HasSortStage || p.winner.Plan.HasSort
+		return p.winner, nil
+	}
+}
+
+// choice is the outcome of planning.
+type choice struct {
+	winner         *exec.Exec
+	losers         []*exec.Exec
+	shape, cacheID string
+}
+
+// choose plans q and picks a plan.
+func (l *Local) choose(op *OpContext, t *target, q *plan.Query, o exec.Options) (*choice, error) {
+	sols, err := plan.Plan(q, t.indexes)
+	if err != nil {
+		return nil, err
+	}
+	c := &choice{}
+	if len(sols) == 1 {
+		c.winner = exec.New(t.x, sols[0], o)
+		return c, c.winner.Probe()
+	}
+	c.shape = q.Shape()
+	c.cacheID = q.CacheKey(c.shape, t.indexes)
+	op.Stats.QueryHash, op.Stats.PlanCacheKey = plan.Hash(c.shape), plan.Hash(c.cacheID)
+	if sig, _, ok := t.cache.Lookup(c.cacheID, t.version); ok {
+		for _, s := range sols {
+			if s.Signature() == sig {
+				s.Cached = true
+				c.winner = exec.New(t.x, s, o)
+				return c, c.winner.Probe()
+			}
+		}
+	}
+	trial, err := exec.Try(t.x, sols, o)
+	if err != nil {
+		return nil, err
+	}
+	c.winner, c.losers = trial.Winner, trial.Losers
+	t.cache.Put(c.cacheID, t.version, c.winner.Plan.Signature(), trial.Works)
+	return c, nil
+}
+
+// view is what a read sees: the latest state, or a snapshot that it holds.
+type view struct{ snap *storage.Snapshot }
+
+func (v *view) close() {
+	if v != nil && v.snap != nil {
+		v.snap.Close() // a second close does nothing
+	}
+}
+
+// openView opens what the read concern asks for.
+func (l *Local) openView(op *OpContext) (*view, error) {
+	if op.ReadConcern.Level != "snapshot" {
+		return &view{}, nil
+	}
+	s, err := l.eng.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	if at := op.ReadConcern.AtClusterTime; at != 0 && bson.Timestamp(s.Mark().TS) > at {
+		s.Close()
+		return nil, mongoerr.New(mongoerr.SnapshotTooOld, "Read timestamp %s is older than the oldest available timestamp.", plan.Text(bson.V(at)))
+	}
+	return &view{s}, nil
+}
+
+// needsDurable reports whether nothing that is returned may be lost in a crash.
+func needsDurable(op *OpContext) bool {
+	switch op.ReadConcern.Level {
+	case "majority", "linearizable", "snapshot":
+		return true
+	}
+	return false
+}
+
+// waitDurable makes what the operation has seen durable.
+func (l *Local) waitDurable(op *OpContext) error {
+	ctx, cancel := op.WaitContext()
+	defer cancel()
+	if err := l.log.Sync(ctx); err != nil {
+		if ctx.Err() != nil {
+			return contextError(ctx, ctx.Err())
+		}
+		return err
+	}
+	return nil
+}
+
+// cursorSpec says how results are given out.
+type cursorSpec struct {
+	ns        Namespace
+	limit     int64
+	single    bool
+	noTimeout bool
+	tailable  bool
+	await     bool
+}
+
+// firstBatch appends the first batch of a source and keeps the rest in a cursor.
+func (l *Local) firstBatch(op *OpContext, src batchSource, spec cursorSpec, out *bson.Builder) error {
+	out.Doc("cursor").Array("firstBatch")
+	b := newBatch(out, spec.limit)
+	done, err := src.fill(op, b)
+	if err != nil {
+		src.close()
+		return err
+	}
+	out.End()
+	op.Stats.NReturned += b.n
+	var id int64
+	if done || spec.single {
+		src.close()
+		op.Stats.Exhausted = true
+	} else {
+		cur := &Cursor{NS: spec.ns, LSID: cloned(op.LSID), ConnID: op.ConnID, TxnNumber: -1, NoTimeout: spec.noTimeout,
+			Tailable: spec.tailable, AwaitData: spec.await, source: src, returned: b.n}
+		if op.MaxTime > 0 {
+			cur.maxTime = max(op.MaxTime-time.Since(op.Now), time.Millisecond)
+		}
+		id = l.cursors.add(cur)
+		op.Stats.CursorID = id
+	}
+	if at, ok := src.(interface{ clusterTime() bson.Timestamp }); ok && at.clusterTime() != 0 {
+		out.Timestamp("atClusterTime", at.clusterTime())
+	}
+	out.Int64("id", id).Str("ns", spec.ns.String()).End()
+	return nil
+}

@@ -1,0 +1,477 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/catalog"
+	"github.com/cairndb/cairn/internal/eval/match"
+	"github.com/cairndb/cairn/internal/eval/update"
+	"github.com/cairndb/cairn/internal/mongoerr"
+	"github.com/cairndb/cairn/internal/oplog"
+	"github.com/cairndb/cairn/internal/query/exec"
+	"github.com/cairndb/cairn/internal/query/pipeline"
+	"github.com/cairndb/cairn/internal/query/plan"
+	"github.com/cairndb/cairn/internal/storage"
+)
+
+// maxUpsertRetries bounds how often an upsert that lost a race looks again.
+const maxUpsertRetries = 100
+
+// Update implements Executor.
+func (l *Local) Update(op *OpContext, r *UpdateRequest) (*WriteReply, error) {
+	if err := l.checkWritable(r.NS); err != nil {
+		return nil, err
+	}
+	rep := &WriteReply{}
+	for i := range r.Updates {
+		prior, err := l.executed(op, i)
+		if err != nil {
+			return nil, err
+		}
+		if prior != nil {
+			rep.addPrior(prior, i, op.statement(i))
+			continue
+		}
+		res, err := l.updateStatement(op, r, i)
+		if res != nil {
+			rep.N += res.matched
+			rep.NModified += res.modified
+			if !res.upsertedID.IsMissing() {
+				rep.N++
+				rep.Upserted = append(rep.Upserted, Upserted{i, res.upsertedID})
+			}
+		}
+		if err != nil {
+			e, fatal := statementError(err)
+			if fatal != nil {
+				return rep, fatal
+			}
+			rep.Errors = append(rep.Errors, WriteError{i, e})
+			if !r.Unordered {
+				break
+			}
+		}
+	}
+	return rep, nil
+}
+
+// addPrior counts a statement that was executed before.
+func (rep *WriteReply) addPrior(p *PriorResult, i int, stmt int32) {
+	rep.N += p.N
+	rep.NModified += p.NModified
+	if !p.UpsertedID.IsMissing() {
+		rep.Upserted = append(rep.Upserted, Upserted{i, p.UpsertedID})
+	}
+	rep.RetriedStmtIDs = append(rep.RetriedStmtIDs, stmt)
+}
+
+// updateOp is one update on its way: what is looked for and what is done to it.
+type updateOp struct {
+	l      *Local
+	op     *OpContext
+	ns     Namespace
+	sc     *scope
+	filter match.Node
+	full   *match.Matcher // nil: everything
+	up     *update.Update // nil: delete
+	sort   bson.Raw
+	hint   bson.Value
+	multi  bool
+	upsert bool
+	bypass bool
+	// supplied is inserted as it is when an upsert finds nothing ($merge).
+	supplied bson.Raw
+	info     *catalog.WriteInfo
+	// keep asks for the documents before and after (findAndModify).
+	keep     bool
+	old, new bson.Raw
+
+	matched, modified int64
+	upsertedID        bson.Value
+	buf               []byte
+	in                update.Input
+	details           match.Details
+}
+
+// updateStatement runs statement i of r.
+func (l *Local) updateStatement(op *OpContext, r *UpdateRequest, i int) (*updateOp, error) {
+	s := &r.Updates[i]
+	if err := checkCollation(s.Collation); err != nil {
+		return nil, err
+	}
+	if op.HasTxn && s.Multi {
+		return nil, mongoerr.New(mongoerr.InvalidOptions, "Cannot use retryable writes with multi=true")
+	}
+	u := &updateOp{l: l, op: op, ns: r.NS, sort: s.Sort, hint: s.Hint, multi: s.Multi, upsert: s.Upsert, bypass: r.BypassValidation, info: op.writeInfo(i)}
+	if s.UpsertSupplied {
+		if u.supplied = s.Constants.Get("new").Doc(); u.supplied == nil {
+			return nil, mongoerr.New(mongoerr.FailedToParse, "the parameter 'upsertSupplied' is set to 'true', but no document was supplied")
+		}
+	}
+	if err := u.parse(s.Q, s.U, s.ArrayFilters, withConstants(r.Let, s.Constants)); err != nil {
+		return nil, err
+	}
+	return u, u.run()
+}
+
+// withConstants joins an update's `c` to the variables of `let`.
+func withConstants(let, c bson.Raw) bson.Raw {
+	switch {
+	case c.IsEmpty():
+		return let
+	case let.IsEmpty():
+		return literals(c)
+	}
+	return bson.NewBuilder(nil).AppendElems(let).AppendElems(literals(c)).Finish()
+}
+
+// literals makes constant expressions of values.
+func literals(c bson.Raw) bson.Raw {
+	b := bson.NewBuilder(nil)
+	for k, v := range c.Elems() {
+		b.Doc(k).Append("$literal", v).End()
+	}
+	return b.Finish()
+}
+
+// parse reads filter and update. The request's bytes live as long as the operation.
+func (u *updateOp) parse(q bson.Raw, mod bson.Value, arrayFilters []bson.Raw, let bson.Raw) (err error) {
+	if u.sc, err = newScope(u.op, let); err != nil {
+		return err
+	}
+	if u.filter, err = u.sc.filter(q); err != nil {
+		return err
+	}
+	if !isTrue(u.filter) {
+		u.full = match.New(u.filter)
+	}
+	if mod.IsMissing() {
+		return nil
+	}
+	u.up, err = update.Parse(mod, update.Options{
+		ArrayFilters: arrayFilters, HasArrayFilters: arrayFilters != nil, Multi: u.multi, Match: u.sc.matchOptions(),
+		Pipeline: func(stages bson.Array) (func(bson.Raw) (bson.Raw, error), error) {
+			return pipeline.ParseUpdate(stages, &pipeline.Options{Expr: u.sc.pc, Env: u.sc.env})
+		},
+	})
+	u.in.Now = bson.NewDateTime(u.op.Now)
+	return err
+}
+
+// run finds the documents and changes them, and inserts one if none is found and an
+// upsert is asked for.
+func (u *updateOp) run() error {
+	for attempt := 0; ; attempt++ {
+		err := u.changeAll()
+		if err != nil || u.matched > 0 || !u.upsert {
+			return err
+		}
+		err = u.insert()
+		if mongoerr.Is(err, mongoerr.DuplicateKey) && attempt < maxUpsertRetries && u.retriesDuplicate(err) {
+			if err := u.op.Interrupt(); err != nil {
+				return err
+			}
+			continue
+		}
+		return err
+	}
+}
+
+// changeAll changes what the filter matches: one document, or all.
+func (u *updateOp) changeAll() error {
+	t := u.l.resolve(u.ns)
+	if t.coll == nil {
+		return nil
+	}
+	if id, ok := u.pointID(t); ok {
+		return u.changePoint(t, id)
+	}
+	for {
+		again, err := u.changeFound(t)
+		if err != nil || !again {
+			return err
+		}
+	}
+}
+
+// pointID returns the _id if the filter is nothing else.
+func (u *updateOp) pointID(t *target) (bson.Value, bool) {
+	c, ok := u.filter.(*match.Comparison)
+	if !ok || c.Op != match.Eq || c.Path.String() != "_id" || t.idIndex() == nil || !u.hint.IsMissing() {
+		return bson.Value{}, false
+	}
+	switch c.Value.Type {
+	case bson.TypeNull, bson.TypeUndefined, bson.TypeArray, bson.TypeRegex:
+		return bson.Value{}, false
+	}
+	return c.Value, true
+}
+
+func (u *updateOp) changePoint(t *target, id bson.Value) error {
+	u.op.Stats.PlanSummary = "EXPRESS_IXSCAN { _id: 1 }"
+	if err := u.op.Interrupt(); err != nil {
+		return err
+	}
+	rid, err := t.coll.FindID(u.l.eng, id)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	t.coll.IDIndex().NoteAccess()
+	u.op.Stats.KeysExamined++
+	_, err = u.changeRecord(t, rid)
+	return err
+}
+
+// query is what is planned to find the documents.
+func (u *updateOp) query(t *target) (*plan.Query, error) {
+	q := &plan.Query{NS: u.ns.String(), Filter: u.filter, NeedRecord: true}
+	var err error
+	if q.HintIndex, q.HintNatural, err = t.hint(u.hint); err != nil {
+		return nil, err
+	}
+	if err := querySort(q, u.sort); err != nil {
+		return nil, err
+	}
+	if q.Sort != nil {
+		q.Limit = 1
+	}
+	return q, nil
+}
+
+// changeFound runs the plan and changes what it gives. again asks for another run: the
+// one document that a sorted search gave was no longer what it looked for.
+func (u *updateOp) changeFound(t *target) (again bool, err error) {
+	q, err := u.query(t)
+	if err != nil {
+		return false, err
+	}
+	x, err := u.l.start(u.op, t, q, u.l.execOptions(u.op, u.sc, u.full, nil))
+	if err != nil {
+		return false, err
+	}
+	defer x.Close()
+	var seen ridSet
+	if u.multi && u.movesInIndex(x.Plan) {
+		seen = ridSet{}
+	}
+	var row exec.Row
+	for n := 1; ; n++ {
+		ok, err := x.Next(&row)
+		if err != nil {
+			return false, err
+		}
+		if !ok {
+			break
+		}
+		if seen != nil && !seen.add(row.ID) {
+			continue
+		}
+		changed, err := u.changeRecord(t, row.ID)
+		if err != nil {
+			return false, err
+		}
+		if changed && !u.multi {
+			break
+		}
+		again = !changed && q.Sort != nil && !u.multi
+		if n%16 == 0 {
+			if err := x.Tick(); err != nil {
+				return false, err
+			}
+		}
+	}
+	keys, docs := exec.Examined(x.Plan.Root)
+	u.op.Stats.KeysExamined += keys
+	u.op.Stats.DocsExamined += docs
+	return again, u.op.Interrupt()
+}
+
+// movesInIndex reports whether the update can move a document within an index that the
+// plan scans, so that the scan could meet it again.
+func (u *updateOp) movesInIndex(s *plan.Solution) bool {
+	if u.up == nil {
+		return false
+	}
+	paths, known := u.up.Paths()
+	moves := false
+	s.Root.Walk(func(n *plan.Node) {
+		if n.Index == nil || n.Index.IsID {
+			return
+		}
+		for _, p := range n.Index.Parts {
+			for _, q := range paths {
+				if overlaps(p.Path, q) {
+					moves = true
+				}
+			}
+		}
+		moves = moves || !known
+	})
+	return moves
+}
+
+// overlaps reports whether a change at path b can change what stands at path a.
+// Array positions may stand between the components, so only the first one decides.
+func overlaps(a, b string) bool {
+	a, _, _ = strings.Cut(a, ".")
+	b, _, _ = strings.Cut(b, ".")
+	return a == b
+}
+
+// changeRecord changes one record if it still matches: latch, read the latest version,
+// match again, evaluate, write.
+func (u *updateOp) changeRecord(t *target, rid storage.RecordID) (changed bool, err error) {
+	var before, after bson.Raw
+	err = u.l.unit(u.op, u.ns, false, func(ctx context.Context, c *catalog.Collection, w *oplog.WriteUnit) (bool, error) {
+		before, after, changed = nil, nil, false
+		if c.UUID != t.coll.UUID {
+			return false, mongoerr.New(mongoerr.QueryPlanKilled, "collection dropped. UUID %s", t.coll.UUID)
+		}
+		if err := c.LockRecord(ctx, w, rid); err != nil {
+			return false, err
+		}
+		doc, err := c.Get(w.RU, rid, u.buf)
+		if errors.Is(err, storage.ErrNotFound) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		u.buf = doc
+		u.op.Stats.DocsExamined++
+		if ok, err := u.matches(doc); err != nil || !ok {
+			return false, err
+		}
+		changed, before = true, doc
+		if u.up == nil {
+			return true, c.Delete(ctx, w, rid, doc, u.info)
+		}
+		u.in.Timestamp = u.l.ids.timestamp(u.op.Now)
+		res, err := u.up.Apply(doc, &u.in)
+		if err != nil {
+			return false, err
+		}
+		after = res.Doc
+		if !res.Modified {
+			return false, nil
+		}
+		if !u.bypass {
+			if err := u.l.validate(c, doc, res.Doc); err != nil {
+				return false, err
+			}
+		}
+		return true, c.Update(ctx, w, rid, doc, res.Doc, res.Entry, u.info)
+	})
+	if errors.Is(err, errNoCollection) {
+		return false, nil
+	}
+	if err != nil || !changed {
+		return false, err
+	}
+	u.count(before, after)
+	return true, nil
+}
+
+// matches reports whether the latest version of a document is still looked for.
+func (u *updateOp) matches(doc bson.Raw) (bool, error) {
+	if u.full == nil {
+		return true, nil
+	}
+	if u.up != nil && u.up.NeedsPositional() {
+		u.in.Details = &u.details
+		return u.full.MatchDetails(doc, &u.details)
+	}
+	return u.full.Match(doc)
+}
+
+func (u *updateOp) count(before, after bson.Raw) {
+	u.matched++
+	u.op.Stats.NMatched++
+	switch {
+	case u.up == nil:
+		u.op.Stats.NDeleted++
+	case &before[0] != &after[0]:
+		u.modified++
+		u.op.Stats.NModified++
+	}
+	if u.keep {
+		u.old, u.new = before.Clone(), cloned(after)
+	}
+}
+
+// insert inserts the document of an upsert.
+func (u *updateOp) insert() error {
+	doc, err := u.upsertDocument()
+	if err != nil {
+		return err
+	}
+	err = u.l.unit(u.op, u.ns, true, func(ctx context.Context, c *catalog.Collection, w *oplog.WriteUnit) (bool, error) {
+		if !u.bypass {
+			if err := u.l.validate(c, nil, doc); err != nil {
+				return false, err
+			}
+		}
+		err := c.Insert(ctx, w, []bson.Raw{doc}, u.info)
+		if d := (*catalog.DocError)(nil); errors.As(err, &d) {
+			err = d.Err
+		}
+		return true, err
+	})
+	if err != nil {
+		return err
+	}
+	u.upsertedID = doc.Get("_id")
+	u.op.Stats.Upserts++
+	if u.keep {
+		u.new = doc
+	}
+	return nil
+}
+
+func (u *updateOp) upsertDocument() (bson.Raw, error) {
+	if u.supplied != nil {
+		return u.l.storable(u.op, u.supplied)
+	}
+	in := u.in
+	in.Insert, in.Details, in.Timestamp = true, nil, u.l.ids.timestamp(u.op.Now)
+	doc, err := u.up.UpsertDocument(u.filter, &in)
+	if err != nil {
+		return nil, err
+	}
+	return u.l.storable(u.op, u.l.withID(u.op, doc))
+}
+
+// retriesDuplicate reports whether an upsert that found nothing but whose document was
+// there when it was inserted should look again: the filter must pin all fields of the
+// key that was there, so that the other document is the one looked for.
+func (u *updateOp) retriesDuplicate(err error) bool {
+	e, _ := mongoerr.As(err)
+	value := e.Extra.Get("keyValue").Doc()
+	if value == nil {
+		return false
+	}
+	eq := map[string]bson.Value{}
+	collect := func(n match.Node) {
+		if c, ok := n.(*match.Comparison); ok && c.Op == match.Eq {
+			eq[c.Path.String()] = c.Value
+		}
+	}
+	collect(u.filter)
+	if and, ok := u.filter.(*match.And); ok {
+		for _, k := range and.Kids {
+			collect(k)
+		}
+	}
+	for k, v := range value.Elems() {
+		if w, ok := eq[k]; !ok || !bson.Equal(v, w) {
+			return false
+		}
+	}
+	return true
+}
