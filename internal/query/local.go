@@ -21,12 +21,21 @@ type LocalOptions struct {
 	Log Log
 	// Sessions makes writes with a txnNumber happen exactly once; nil: they are plain.
 	Sessions SessionHook
+	// Stats answers the aggregation stages that show the server's own figures; nil: they
+	// are refused.
+	Stats StatsProvider
 	// CursorTimeout is how long a cursor may stay idle. Default 10 minutes.
 	CursorTimeout time.Duration
 	// TTLInterval is the pause between two rounds of the TTL monitor. Default 60 s.
 	TTLInterval time.Duration
 	// Logger gets what the operator should see. Default: discard.
 	Logger *slog.Logger
+}
+
+// StatsProvider makes the documents of $collStats and $currentOp.
+type StatsProvider interface {
+	CollStats(ctx context.Context, ns Namespace, spec bson.Raw) (bson.Raw, error)
+	CurrentOp(ctx context.Context, spec bson.Raw) ([]bson.Raw, error)
 }
 
 // Log is what an executor needs of the order of writes.
@@ -47,6 +56,7 @@ type Local struct {
 	eng      *storage.Engine
 	log      Log
 	sessions SessionHook
+	stats    StatsProvider
 	cursors  *Cursors
 	logger   *slog.Logger
 	ttl      *ttlMonitor
@@ -72,7 +82,7 @@ type planned struct {
 
 // NewLocal returns an executor. Close it before the catalog.
 func NewLocal(o LocalOptions) *Local {
-	l := &Local{cat: o.Catalog, eng: o.Engine, log: o.Log, sessions: o.Sessions, logger: o.Logger, cursors: NewCursors(o.CursorTimeout), ids: newIDSource()}
+	l := &Local{cat: o.Catalog, eng: o.Engine, log: o.Log, sessions: o.Sessions, stats: o.Stats, logger: o.Logger, cursors: NewCursors(o.CursorTimeout), ids: newIDSource()}
 	if l.logger == nil {
 		l.logger = slog.New(slog.DiscardHandler)
 	}

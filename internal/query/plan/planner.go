@@ -29,6 +29,9 @@ type Query struct {
 	NoTableScan bool
 	// CountOnly asks for the number of results only.
 	CountOnly bool
+	// OptionalProjection says that whole documents do as well: the projection is only
+	// worth it if an index covers it.
+	OptionalProjection bool
 	// NeedRecord asks for the whole document always (writes).
 	NeedRecord bool
 	// RecordIDField is the top-level field whose value is the record id: "ts" in the
@@ -214,7 +217,7 @@ func (q *Query) finish(n *Node, covered, ordered bool) *Solution {
 	switch {
 	case q.ReturnKey:
 		n = &Node{Stage: ReturnKey, Kids: []*Node{n}}
-	case q.Projection != nil && !q.NeedRecord:
+	case q.Projection != nil && !q.NeedRecord && (covered || !q.OptionalProjection):
 		st := ProjectionDefault
 		if covered {
 			st = ProjectionCovered
