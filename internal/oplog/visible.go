@@ -92,6 +92,11 @@ func (s *Sequencer) LastDurable() OpTime {
 // VisibleIndex is the index of the newest visible entry.
 func (s *Sequencer) VisibleIndex() uint64 { return s.visible.mark().Index }
 
+// WaitVisible returns when the entry of the given index is visible.
+func (s *Sequencer) WaitVisible(ctx context.Context, index uint64) error {
+	return s.visible.wait(ctx, index)
+}
+
 // Sync makes everything durable that is applied at the call.
 func (s *Sequencer) Sync(ctx context.Context) error {
 	return s.j.SyncWait(ctx, s.visible.mark().Pos)

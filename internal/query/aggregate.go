@@ -179,7 +179,7 @@ func (h *host) split(t *target, p *pipeline.Pipeline, hint bson.Value) (*plan.Qu
 }
 
 func (h *host) execOptions(env *expr.Env, full *match.Matcher) exec.Options {
-	o := exec.Options{Reader: h.l.eng, Full: full, Interrupt: h.interrupt, NewSorter: h.l.eng.NewSorter, Env: env}
+	o := exec.Options{Ctx: h.op.Ctx, Reader: h.l.eng, Full: full, Interrupt: h.interrupt, NewSorter: h.l.eng.NewSorter, Env: env}
 	if h.view != nil && h.view.snap != nil {
 		o.Reader, o.Stable = h.view.snap, true
 	}
@@ -234,6 +234,9 @@ func (s *pipeSource) clusterTime() bson.Timestamp {
 
 func (s *pipeSource) fill(op *OpContext, b *batch) (bool, error) {
 	s.h.op = op
+	for _, it := range s.h.running {
+		it.x.Opts.Ctx = op.Ctx
+	}
 	done := false
 	for !done && b.room() {
 		d := s.ahead

@@ -232,7 +232,7 @@ func querySort(q *plan.Query, spec bson.Raw) error {
 
 // execOptions are those of an execution for op.
 func (l *Local) execOptions(op *OpContext, sc *scope, full *match.Matcher, v *view) exec.Options {
-	o := exec.Options{Reader: l.eng, Full: full, Interrupt: op.Interrupt, NewSorter: l.eng.NewSorter}
+	o := exec.Options{Ctx: op.Ctx, Reader: l.eng, Full: full, Interrupt: op.Interrupt, NewSorter: l.eng.NewSorter}
 	if sc != nil {
 		o.Env = sc.env
 	}

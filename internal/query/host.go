@@ -162,7 +162,7 @@ func (h *host) BeginOut(ctx context.Context, ns pipeline.Namespace) (pipeline.Ou
 		}
 	}
 	if len(specs) > 0 {
-		if err := h.createIndexes(ctx, w.tmp, specs); err != nil {
+		if _, err := h.l.cat.CreateIndexes(ctx, w.tmp, specs); err != nil {
 			w.Abort()
 			return nil, err
 		}

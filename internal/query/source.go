@@ -38,7 +38,7 @@ func (s *findSource) clusterTime() bson.Timestamp {
 }
 
 func (s *findSource) fill(op *OpContext, b *batch) (bool, error) {
-	s.x.Opts.Interrupt = op.Interrupt
+	s.x.Opts.Interrupt, s.x.Opts.Ctx = op.Interrupt, op.Ctx
 	if s.tailable {
 		s.seen = s.l.log.VisibleIndex()
 		s.x.Rewake()

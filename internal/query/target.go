@@ -102,7 +102,6 @@ func (l *Local) describe(c *catalog.Collection, ix *catalog.Index) *plan.Index {
 	out := &plan.Index{
 		Name: name, KeyPattern: ix.Spec.Key, Parts: plan.ParseKeyPattern(ix.Spec.Key),
 		Unique: ix.Spec.Unique, Sparse: ix.Spec.Sparse, Hidden: ix.Spec.Hidden, IsID: ix == c.IDIndex(),
-		Special:  ix.Spec.Special(),
 		Multikey: ix.Multikey(),
 		Ref: &exec.Index{Store: ix.Store, Ordering: ix.Ordering(), Multikey: ix.Multikey, Dropped: func() bool {
 			now := l.cat.Pin().ByUUID(uuid)

@@ -12,7 +12,6 @@ import (
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/oplog"
 	"github.com/cairndb/cairn/internal/query/exec"
-	"github.com/cairndb/cairn/internal/query/pipeline"
 	"github.com/cairndb/cairn/internal/query/plan"
 	"github.com/cairndb/cairn/internal/storage"
 )
@@ -153,9 +152,7 @@ func (u *updateOp) parse(q bson.Raw, mod bson.Value, arrayFilters []bson.Raw, le
 	}
 	u.up, err = update.Parse(mod, update.Options{
 		ArrayFilters: arrayFilters, HasArrayFilters: arrayFilters != nil, Multi: u.multi, Match: u.sc.matchOptions(),
-		Pipeline: func(stages bson.Array) (func(bson.Raw) (bson.Raw, error), error) {
-			return pipeline.ParseUpdate(stages, &pipeline.Options{Expr: u.sc.pc, Env: u.sc.env})
-		},
+		Pipeline: u.compilePipeline,
 	})
 	u.in.Now = bson.NewDateTime(u.op.Now)
 	return err

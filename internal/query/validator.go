@@ -7,32 +7,21 @@ import (
 	"github.com/cairndb/cairn/internal/mongoerr"
 )
 
-// validate checks a document against its collection's validator. old is the document
-// before, nil for an insert: level moderate lets a document that was invalid stay so.
+// validate checks a document against its collection's validator; old is the document
+// before, nil for an insert. A failure says which clauses are not satisfied.
 func (l *Local) validate(c *catalog.Collection, old, doc bson.Raw) error {
-	m := c.Validator()
-	if m == nil || c.Options.ValidationLevel == "off" {
-		return nil
-	}
-	ok, err := m.Match(doc)
-	if err != nil || ok {
+	err := c.CheckValidator(old, doc)
+	e, ok := mongoerr.As(err)
+	if !ok || e.Code != mongoerr.DocumentValidationFailure {
 		return err
 	}
-	if old != nil && c.Options.ValidationLevel == "moderate" {
-		if was, err := m.Match(old); err != nil || !was {
-			return err
-		}
+	m, cerr := match.Compile(c.Options.Validator, match.Options{})
+	if cerr != nil {
+		return err // uses $expr: the catalog's own words do
 	}
 	info := bson.NewBuilder(nil).Append("failingDocumentId", doc.Get("_id")).Doc("details")
 	explainMismatch(info, m.Root(), doc)
-	details := info.End().Finish()
-	if c.Options.ValidationAction == "warn" || c.Options.ValidationAction == "errorAndLog" {
-		l.logger.Warn("document would fail validation", "namespace", c.NS.String(), "errInfo", details.String())
-		if c.Options.ValidationAction == "warn" {
-			return nil
-		}
-	}
-	return mongoerr.New(mongoerr.DocumentValidationFailure, "Document failed validation").WithExtra(bson.D("errInfo", details))
+	return e.WithExtra(bson.D("errInfo", info.End().Finish()))
 }
 
 // explainMismatch appends why doc does not satisfy n, in the form of errInfo.details.

@@ -1,6 +1,7 @@
 package exec
 
 import (
+	"context"
 	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
@@ -26,7 +27,7 @@ const (
 // Records is where documents are: a record store, or the log as local.oplog.rs.
 type Records interface {
 	Get(r storage.Reader, id storage.RecordID, dst []byte) (bson.Raw, error)
-	CursorRange(r storage.Reader, d storage.Direction, lower, upper storage.RecordID) (storage.RecordCursor, error)
+	CursorRange(ctx context.Context, r storage.Reader, d storage.Direction, lower, upper storage.RecordID) (storage.RecordCursor, error)
 }
 
 // Index is the handle that plan.Index.Ref holds.
@@ -52,6 +53,8 @@ type Collection struct {
 
 // Options of an execution.
 type Options struct {
+	// Ctx is for waits while a cursor is opened; nil: they have no end.
+	Ctx    context.Context
 	Reader storage.Reader
 	// Stable says that Reader never changes (a snapshot), so that nothing must be
 	// checked again and no cursor is given up.

@@ -1,6 +1,7 @@
 package exec
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -35,7 +36,7 @@ func (s records) Get(r storage.Reader, id storage.RecordID, dst []byte) (bson.Ra
 	return b, err
 }
 
-func (s records) CursorRange(r storage.Reader, d storage.Direction, lower, upper storage.RecordID) (storage.RecordCursor, error) {
+func (s records) CursorRange(_ context.Context, r storage.Reader, d storage.Direction, lower, upper storage.RecordID) (storage.RecordCursor, error) {
 	return s.RecordStore.CursorRange(r, d, lower, upper), nil
 }
 

@@ -1,0 +1,64 @@
+package query
+
+import (
+	"context"
+
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/mongoerr"
+	"github.com/cairndb/cairn/internal/query/pipeline"
+)
+
+// updateStages are the stages that an update may use.
+var updateStages = map[string]bool{"$addFields": true, "$set": true, "$project": true, "$unset": true, "$replaceRoot": true, "$replaceWith": true}
+
+// compilePipeline makes a function of a pipeline update: it maps a document to the next.
+func (u *updateOp) compilePipeline(stages bson.Array) (func(bson.Raw) (bson.Raw, error), error) {
+	var specs []bson.Raw
+	for v := range stages.Raw().Values() {
+		d := v.Doc()
+		if v.Type != bson.TypeDocument {
+			return nil, mongoerr.New(mongoerr.TypeMismatch, "Each element of the 'pipeline' array must be an object")
+		}
+		if name, _ := d.First(); d.Len() == 1 && !updateStages[name] && isStage(name) {
+			return nil, mongoerr.New(mongoerr.InvalidOptions, "%s is not allowed to be used within an update", name)
+		}
+		specs = append(specs, d)
+	}
+	p, err := pipeline.Parse(specs, &pipeline.Options{NS: pipeline.Namespace(u.ns), Expr: u.sc.pc, Env: u.sc.env, AllowDiskUse: true, NoWrites: true})
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Optimize(); err != nil {
+		return nil, err
+	}
+	return func(doc bson.Raw) (bson.Raw, error) {
+		it, err := p.Run(&oneDocument{doc})
+		if err != nil {
+			return nil, err
+		}
+		defer it.Close()
+		next, err := it.Next(u.op.Ctx)
+		return next.Clone(), err
+	}, nil
+}
+
+// isStage reports whether aggregation knows a stage of that name.
+func isStage(name string) bool {
+	for _, row := range pipeline.Table() {
+		if row.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// oneDocument is a source of one document.
+type oneDocument struct{ doc bson.Raw }
+
+func (o *oneDocument) Next(context.Context) (bson.Raw, error) {
+	d := o.doc
+	o.doc = nil
+	return d, nil
+}
+
+func (o *oneDocument) Close() error { return nil }
