@@ -8,12 +8,9 @@ import (
 	"github.com/cairndb/cairn/internal/oplog"
 )
 
-var applyOpsCommands = []Command{
-	{Name: "applyOps", Flags: Write, Run: runApplyOps, Args: []Arg{
-		{"allowAtomic", TBool, false}, {"alwaysUpsert", TBool, false}, {"preCondition", TArray, false},
-		{"oplogApplicationMode", TString, false}, {"bypassDocumentValidation", TBoolLike, false}},
-		Help: "Applies oplog entries.",
-		Note: "Each operation is a unit of its own, as of 8.0; an operation on a collection UUID that is not known is skipped."},
+var applyOpsArgs = []Arg{
+	{"allowAtomic", TBool, false}, {"alwaysUpsert", TBool, false}, {"preCondition", TArray, false},
+	{"oplogApplicationMode", TString, false}, {"bypassDocumentValidation", TBoolLike, false},
 }
 
 // maxApplyOps bounds the operations of one command by what a message can hold at all.

@@ -11,6 +11,8 @@ var writeCommands = []Command{
 	{Name: "update", Flags: Write | V1 | Txn, Run: runUpdate, Args: withWriteArgs(Arg{"updates", TArray, true}, Arg{"let", TObject, false}), Help: "Changes or replaces documents, or inserts them (upsert)."},
 	{Name: "delete", Flags: Write | V1 | Txn, Run: runDelete, Args: withWriteArgs(Arg{"deletes", TArray, true}, Arg{"let", TObject, false}), Help: "Deletes documents."},
 	{Name: "findAndModify", Aliases: []string{"findandmodify"}, Flags: Write | V1 | Txn, Run: runFindAndModify, Args: findAndModifyArgs, Help: "Changes or deletes one document and returns it."},
+	{Name: "applyOps", Flags: Write, Run: runApplyOps, Args: applyOpsArgs, Help: "Applies oplog entries, each as a unit of its own.",
+		Note: "operations on a collection UUID that is not known are skipped; allowAtomic makes no difference, as in 8.0"},
 	{Name: "bulkWrite", Flags: Write | V1 | Txn | AdminOnly, Run: runBulkWrite, Args: bulkWriteArgs, Help: "Inserts, updates and deletes over several collections."},
 }
 
