@@ -64,10 +64,17 @@ func (p *Pipeline) rule(i int) bool {
 			if a.n <= math.MaxInt64-b.n {
 				return p.replace(i, 2, &limitStage{a.n + b.n}, a)
 			}
+		case *projectStage, *replaceRootStage: // one document out for one in
+			return p.replace(i, 2, b, a)
 		}
 	case *skipStage:
-		if a, ok := p.stages[i].(*skipStage); ok && a.n <= math.MaxInt64-b.n {
-			return p.replace(i, 2, &skipStage{a.n + b.n})
+		switch a := p.stages[i].(type) {
+		case *skipStage:
+			if a.n <= math.MaxInt64-b.n {
+				return p.replace(i, 2, &skipStage{a.n + b.n})
+			}
+		case *projectStage, *replaceRootStage:
+			return p.replace(i, 2, b, a)
 		}
 	}
 	return false

@@ -104,8 +104,29 @@ func (p *Pipeline) Run(source Iterator) (Iterator, error) {
 		}
 		it = next
 	}
+	if p.depth == 0 && len(p.stages) > 0 {
+		it = &sizeIter{it}
+	}
 	return it, nil
 }
+
+// maxResult is the largest document that a pipeline may return: stages may add to what
+// fitted into 16 MiB.
+const maxResult = bson.MaxDocSize + 16<<10
+
+// sizeIter refuses results that are too large for a reply.
+type sizeIter struct{ src Iterator }
+
+func (it *sizeIter) Next(ctx context.Context) (bson.Raw, error) {
+	doc, err := it.src.Next(ctx)
+	if len(doc) > maxResult {
+		return nil, mongoerr.New(mongoerr.ObjectTooLarge, "BSONObj size: %d (0x%X) is invalid. Size must be between 0 and %d(16MB)",
+			len(doc), len(doc), maxResult)
+	}
+	return doc, err
+}
+
+func (it *sizeIter) Close() error { return it.src.Close() }
 
 // Explain adds the stages to the innermost array of b, as explain shows them.
 func (p *Pipeline) Explain(b *bson.Builder) {

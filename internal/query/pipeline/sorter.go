@@ -22,6 +22,7 @@ type docSorter struct {
 	recs  []sortRec
 	chunk []byte
 	bytes int64
+	worst []byte // with a limit that is reached: keys not below this one are out
 
 	spill Sorter
 	pairs Pairs
@@ -36,9 +37,12 @@ func (s *docSorter) add(key, doc []byte) error {
 	if s.spill != nil {
 		return s.spill.Add(key, doc)
 	}
+	if s.worst != nil && bytes.Compare(key, s.worst) >= 0 {
+		return nil
+	}
 	n := len(key) + len(doc)
 	if cap(s.chunk)-len(s.chunk) < n {
-		s.chunk = make([]byte, 0, max(64<<10, n))
+		s.chunk = make([]byte, 0, max(chunkSize(s.bytes), n))
 	}
 	from := len(s.chunk)
 	s.chunk = append(append(s.chunk, key...), doc...)
@@ -53,6 +57,9 @@ func (s *docSorter) add(key, doc []byte) error {
 	}
 	return nil
 }
+
+// chunkSize grows with what is kept: short results stay cheap.
+func chunkSize(held int64) int { return int(min(max(held, 4<<10), 1<<20)) }
 
 func (s *docSorter) sortRecs() {
 	slices.SortStableFunc(s.recs, func(a, b sortRec) int { return bytes.Compare(a.key, b.key) })
@@ -73,6 +80,7 @@ func (s *docSorter) prune() {
 	}
 	clear(s.recs[s.limit:])
 	s.recs = kept
+	s.worst = kept[s.limit-1].key
 	s.chunk = nil
 }
 
