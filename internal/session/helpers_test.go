@@ -125,7 +125,10 @@ func (s *store) execute(ctx context.Context, op *query.OpContext, st statement) 
 }
 
 func (s *store) change(ctx context.Context, w *oplog.WriteUnit, coll *catalog.Collection, op *query.OpContext, st statement) (*query.PriorResult, error) {
-	info := &catalog.WriteInfo{LSID: op.LSID, TxnNumber: op.TxnNumber, StmtIDs: []int32{st.stmt}}
+	info := &catalog.WriteInfo{}
+	if op.HasTxn {
+		info = &catalog.WriteInfo{LSID: op.LSID, TxnNumber: op.TxnNumber, StmtIDs: []int32{st.stmt}}
+	}
 	if st.op == 'i' {
 		doc := bson.D("_id", st.id, "v", st.value)
 		return &query.PriorResult{Op: 'i', N: 1, UpsertedID: doc.Get("_id"), Image: doc}, coll.Insert(ctx, w, []bson.Raw{doc}, info)

@@ -19,6 +19,7 @@ type pending struct {
 	w     *oplog.WriteUnit
 	prev  oplog.OpTime // before the unit's first entry
 	stmts []pendingStmt
+	one   [1]pendingStmt // where stmts begins
 	image *imageRecord
 }
 
@@ -129,6 +130,7 @@ func (r *Retryable) join(w *oplog.WriteUnit, e *oplog.Entry) (*pending, error) {
 	u := p.unit
 	if u == nil || u.w != w {
 		u = &pending{p: p, w: w, prev: p.last}
+		u.stmts = u.one[:0]
 		p.unit = u
 		w.OnStamp(func(s oplog.Stamped) error { return r.stamp(u, s) })
 	}
@@ -177,8 +179,8 @@ func (r *Retryable) stamp(u *pending, s oplog.Stamped) (err error) {
 	p, ru := u.p, u.w.RU
 	last := u.stmts[len(u.stmts)-1].at
 	recAt, imgAt := p.record, p.image
-	doc := appendRecord(make([]byte, 0, 192), p.lsid, record{p.txn, last, s.Wall()})
-	if recAt, err = r.put(ru, Transactions, recAt, doc); err != nil {
+	p.buf = appendRecord(p.buf[:0], p.lsid, record{p.txn, last, s.Wall()})
+	if recAt, err = r.put(ru, Transactions, recAt, p.buf); err != nil {
 		return err
 	}
 	if u.image != nil {

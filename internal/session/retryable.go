@@ -99,6 +99,7 @@ type participant struct {
 	image      place // in config.image_collection, once imageKnown
 	imageKnown bool
 
+	buf  []byte   // of the record that is written
 	unit *pending // what the unit that is being made has done
 }
 
