@@ -38,6 +38,10 @@ type buildState struct {
 	side storage.RecordStore
 	seq  ridAllocator
 
+	// lenient, if set, takes what breaks the indexes instead of the build failing: while
+	// the log is replayed over newer data.
+	lenient func(ix *Index, key []byte)
+
 	coll   bson.UUID
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -329,6 +333,7 @@ func (b *buildState) scan(coll *Collection, snap *storage.Snapshot, list []*Inde
 		if n := b.scanned.Add(1); n%128 == 0 && b.ctx.Err() != nil {
 			return context.Cause(b.ctx)
 		}
+		s.relaxed = b.lenient
 		for i, ix := range list {
 			s.keys.reset()
 			s.ops = s.ops[:0]
@@ -493,7 +498,7 @@ func (c *Catalog) commitBuild(b *buildState, dups *duplicates) (*oplog.Future, e
 		if err := d.lock(coll); err != nil {
 			return err
 		}
-		if p := b.broken.Load(); p != nil {
+		if p := b.broken.Load(); p != nil && b.lenient == nil {
 			return *p
 		}
 		o := buildEntry("commitIndexBuild", coll, b).Finish()
@@ -502,6 +507,10 @@ func (c *Catalog) commitBuild(b *buildState, dups *duplicates) (*oplog.Future, e
 			return err
 		}
 		for _, s := range append(dups.keys, more...) {
+			if b.lenient != nil {
+				b.lenient(coll.byIdent(s.ident), s.key)
+				continue
+			}
 			if err := ch.checkSuspect(coll, s); err != nil {
 				return err
 			}

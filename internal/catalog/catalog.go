@@ -199,6 +199,23 @@ func (c *Catalog) BeginWrite(ctx context.Context, ns Namespace, create bool) (*C
 	}
 }
 
+// beginWriteUUID is BeginWrite for the collection of that UUID, nil if there is none.
+func (c *Catalog) beginWriteUUID(ctx context.Context, uuid bson.UUID) (*Collection, WriteGrant, error) {
+	coll := c.Pin().ByUUID(uuid)
+	if coll == nil {
+		return nil, WriteGrant{}, nil
+	}
+	s := coll.shared
+	if err := s.lock.lockShared(ctx); err != nil {
+		return nil, WriteGrant{}, err
+	}
+	if coll = c.Pin().ByUUID(uuid); coll == nil {
+		s.lock.unlockShared()
+		return nil, WriteGrant{}, nil
+	}
+	return coll, WriteGrant{s}, nil
+}
+
 // newCollection returns a collection without indexes.
 func (c *Catalog) newCollection(ns Namespace, uuid bson.UUID, o *CollectionOptions, t storage.Table) (*Collection, error) {
 	coll := &Collection{NS: ns, UUID: uuid, Options: o, store: storage.RecordStore{Table: t}, cat: c, shared: &collShared{}}

@@ -22,6 +22,13 @@ type CreateIndexesResult struct {
 // CreateIndexes builds indexes on a collection, which is made if it does not exist. It
 // returns when they are ready. If ctx ends first the build is undone.
 func (c *Catalog) CreateIndexes(ctx context.Context, ns Namespace, specs []bson.Raw) (*CreateIndexesResult, error) {
+	if err := ValidateWritable(ns); err != nil {
+		return nil, err
+	}
+	return c.createIndexes(ctx, ns, specs, nil)
+}
+
+func (c *Catalog) createIndexes(ctx context.Context, ns Namespace, specs []bson.Raw, lenient func(*Index, []byte)) (*CreateIndexesResult, error) {
 	if len(specs) == 0 {
 		return nil, mongoerr.New(mongoerr.BadValue, "Must specify at least one index to create")
 	}
@@ -32,12 +39,9 @@ func (c *Catalog) CreateIndexes(ctx context.Context, ns Namespace, specs []bson.
 			return nil, err
 		}
 	}
-	if err := ValidateWritable(ns); err != nil {
-		return nil, err
-	}
 	res := &CreateIndexesResult{}
 	for {
-		wait, err := c.tryCreateIndexes(ctx, ns, parsed, res)
+		wait, err := c.tryCreateIndexes(ctx, ns, parsed, res, lenient)
 		if err != nil || wait == nil {
 			return res, err
 		}
@@ -49,7 +53,7 @@ func (c *Catalog) CreateIndexes(ctx context.Context, ns Namespace, specs []bson.
 }
 
 // tryCreateIndexes does it, or returns a build of the same index to wait for.
-func (c *Catalog) tryCreateIndexes(ctx context.Context, ns Namespace, specs []*IndexSpec, res *CreateIndexesResult) (*buildState, error) {
+func (c *Catalog) tryCreateIndexes(ctx context.Context, ns Namespace, specs []*IndexSpec, res *CreateIndexesResult, lenient func(*Index, []byte)) (*buildState, error) {
 	d, err := c.beginDDL(ctx)
 	if err != nil {
 		return nil, err
@@ -60,6 +64,7 @@ func (c *Catalog) tryCreateIndexes(ctx context.Context, ns Namespace, specs []*I
 		return wait, err
 	}
 	if build != nil {
+		build.lenient = lenient
 		c.startBuild(build)
 		err := build.wait(ctx)
 		if err != nil && ctx.Err() != nil {

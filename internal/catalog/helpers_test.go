@@ -205,14 +205,14 @@ func sameState(t testing.TB, what string, got, want map[string]string) {
 	for k, v := range want {
 		if g, ok := got[k]; !ok || g != v {
 			if n++; n < 10 {
-				fmt.Fprintf(&buf, "\n  %x: %x, want %x (there: %v)", k, g, v, ok)
+				fmt.Fprintf(&buf, "\n  %q: %q, want %q (there: %v)", k, g, v, ok)
 			}
 		}
 	}
 	for k, v := range got {
 		if _, ok := want[k]; !ok {
 			if n++; n < 10 {
-				fmt.Fprintf(&buf, "\n  %x: %x is too much", k, v)
+				fmt.Fprintf(&buf, "\n  %q: %q is too much", k, v)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,6 +55,18 @@ func (ix *Index) AppendKey(dst []byte, vals ...bson.Value) []byte {
 		dst = keystring.Append(dst, v, ix.fields.ord.Desc(i), nil)
 	}
 	return dst
+}
+
+// decodeKey gives the fields of an entry back, by their names in the key pattern.
+func (ix *Index) decodeKey(key, typeBits []byte) (bson.Raw, error) {
+	b := bson.NewBuilder(nil)
+	d := keystring.NewDecoder(key, ix.fields.ord, typeBits)
+	for name := range ix.Spec.Key.Elems() {
+		if err := d.Next(b, name); err != nil {
+			return nil, fmt.Errorf("%w: key of index %s: %w", storage.ErrCorruption, ix.Spec.Name, err)
+		}
+	}
+	return b.Finish(), nil
 }
 
 // Cursor opens a cursor over the entries between the bounds.

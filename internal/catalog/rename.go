@@ -115,24 +115,17 @@ func (c *Catalog) renameAcross(ctx context.Context, from, to Namespace, o Rename
 	if err := d.lock(src); err != nil {
 		return nil, err
 	}
-	tmp, err := d.copyTo(src, Namespace{to.DB, c.tempName("renameCollection", "")}, src.Options, 0)
+	var specs []*IndexSpec
+	for _, ix := range src.readyIndexes()[1:] {
+		specs = append(specs, ix.Spec)
+	}
+	tmp, err := d.copyTo(src, Namespace{to.DB, c.tempName("renameCollection", "")}, src.Options, 0, specs)
 	if err != nil {
 		return nil, err
 	}
 	err = d.unit(func(ch *change) error {
-		n := ch.e.v.ByUUID(tmp.UUID)
-		for _, ix := range src.readyIndexes()[1:] {
-			if n, err = ch.addFilledIndex(n, ix.Spec); err != nil {
-				return err
-			}
-		}
-		return nil
+		return d.rename(ch, ch.e.v.ByUUID(tmp.UUID), to, ch.e.v.Lookup(to), src.Options.Temp && o.StayTemp)
 	})
-	if err == nil {
-		err = d.unit(func(ch *change) error {
-			return d.rename(ch, ch.e.v.ByUUID(tmp.UUID), to, ch.e.v.Lookup(to), src.Options.Temp && o.StayTemp)
-		})
-	}
 	if err == nil {
 		err = d.unit(func(ch *change) error { return d.drop(ch, ch.e.v.ByUUID(src.UUID)) })
 	}
@@ -172,24 +165,27 @@ const (
 )
 
 // copyTo makes a temporary collection with the documents of src, which the operation
-// has locked; those before the first skip bytes are left out.
-func (d *ddl) copyTo(src *Collection, ns Namespace, opts *CollectionOptions, skip int64) (*Collection, error) {
+// has locked; those before the first skip bytes are left out. specs are the indexes
+// that it is to have beside the one on _id.
+func (d *ddl) copyTo(src *Collection, ns Namespace, opts *CollectionOptions, skip int64, specs []*IndexSpec) (*Collection, error) {
 	topts, err := opts.with(bson.D("temp", true))
 	if err != nil {
 		return nil, err
 	}
 	var tmp *Collection
 	err = d.unit(func(ch *change) (err error) {
-		tmp, err = ch.createLogged(ns, bson.UUID{}, topts)
-		return err
+		if tmp, err = ch.createLogged(ns, bson.UUID{}, topts); err != nil {
+			return err
+		}
+		return ch.createIndexes(tmp, specs)
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := d.copyDocs(src, tmp, skip); err != nil {
+	if err := d.copyDocs(src, d.cat.Pin().ByUUID(tmp.UUID), skip); err != nil {
 		return nil, errors.Join(err, d.dropTemp(tmp))
 	}
-	return tmp, nil
+	return d.cat.Pin().ByUUID(tmp.UUID), nil
 }
 
 func (d *ddl) copyDocs(src, dst *Collection, skip int64) (err error) {
@@ -260,7 +256,7 @@ func (c *Catalog) ConvertToCapped(ctx context.Context, ns Namespace, size int64)
 	if err := d.lock(src); err != nil {
 		return nil, err
 	}
-	tmp, err := d.copyTo(src, Namespace{ns.DB, c.tempName("convertToCapped", ns.Coll)}, opts, src.DataSize()-opts.Size)
+	tmp, err := d.copyTo(src, Namespace{ns.DB, c.tempName("convertToCapped", ns.Coll)}, opts, src.DataSize()-opts.Size, nil)
 	if err != nil {
 		return nil, err
 	}

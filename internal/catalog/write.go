@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"unsafe"
 
 	"github.com/cairndb/cairn/internal/bson"
-	"github.com/cairndb/cairn/internal/bson/keystring"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/oplog"
 	"github.com/cairndb/cairn/internal/storage"
@@ -44,6 +42,10 @@ type writeScratch struct {
 	seen    map[string]int
 	mk      []multikeyTodo
 	find    []byte
+
+	// relaxed is set while the log is replayed over newer data: a document may not fit
+	// an index for now. What breaks a unique index is handed to it instead of refused.
+	relaxed func(ix *Index, key []byte)
 }
 
 type multikeyTodo struct {
@@ -67,7 +69,7 @@ func (s *writeScratch) put() {
 	clear(s.latches)
 	clear(s.seen)
 	clear(s.mk)
-	s.ops, s.latches, s.latch, s.mk = s.ops[:0], s.latches[:0], s.latch[:0], s.mk[:0]
+	s.ops, s.latches, s.latch, s.mk, s.relaxed = s.ops[:0], s.latches[:0], s.latch[:0], s.mk[:0], nil
 	scratches.Put(s)
 }
 
@@ -89,8 +91,11 @@ func (s *writeScratch) addKeys(ix *Index, doc bson.Raw, n int, remove bool) erro
 	}
 	first := len(s.keys.spans)
 	if err := ix.fields.appendKeys(&s.keys, doc); err != nil {
-		if ix.build != nil { // must not refuse the write: the build fails instead
-			s.keys.spans = s.keys.spans[:first]
+		s.keys.spans = s.keys.spans[:first]
+		switch {
+		case remove || s.relaxed != nil: // it has no entries, or is to get none
+			return nil
+		case ix.build != nil: // must not refuse the write: the build fails instead
 			ix.build.fail(err)
 			return nil
 		}
@@ -165,9 +170,14 @@ func (s *writeScratch) checkUnique(c *Collection, u *storage.RecoveryUnit, self 
 			return err
 		}
 		s.find = bits
-		if rid != self {
-			return &DocError{op.doc, duplicateKey(c, op.ix, key, s.keys.bits(op.span))}
+		if rid == self {
+			continue
 		}
+		if s.relaxed != nil && !op.ix.Spec.IsID() {
+			s.relaxed(op.ix, key)
+			continue
+		}
+		return &DocError{op.doc, duplicateKey(c, op.ix, key, s.keys.bits(op.span))}
 	}
 	return nil
 }
@@ -263,11 +273,16 @@ func (s *writeScratch) putAll(c *Collection, u *storage.RecoveryUnit, docs []bso
 // Update replaces the document of record id, whose latch w holds and which is old,
 // by new. o is the entry's o: {$v: 2, diff} or the whole new document.
 func (c *Collection) Update(ctx context.Context, w *oplog.WriteUnit, id storage.RecordID, old, new, o bson.Raw, info *WriteInfo) error {
+	return c.update(ctx, w, id, old, new, o, info, nil)
+}
+
+func (c *Collection) update(ctx context.Context, w *oplog.WriteUnit, id storage.RecordID, old, new, o bson.Raw, info *WriteInfo, relaxed func(*Index, []byte)) error {
 	if c.IsOplog() {
 		return mongoerr.New(mongoerr.InvalidNamespace, "cannot write to '%s'", c.NS)
 	}
 	s := getScratch()
 	defer s.put()
+	s.relaxed = relaxed
 	if err := s.addChange(c, old, new); err != nil {
 		return err
 	}
@@ -372,14 +387,10 @@ func unwrapDoc(err error) error {
 
 // duplicateKey is MongoDB's error for a key that is there already.
 func duplicateKey(c *Collection, ix *Index, key, typeBits []byte) error {
-	value := bson.NewBuilder(nil)
-	d := keystring.NewDecoder(key, ix.fields.ord, typeBits)
-	for name := range ix.Spec.Key.Elems() {
-		if err := d.Next(value, name); err != nil {
-			return fmt.Errorf("%w: key of index %s: %w", storage.ErrCorruption, ix.Spec.Name, err)
-		}
+	v, err := ix.decodeKey(key, typeBits)
+	if err != nil {
+		return err
 	}
-	v := value.Finish()
 	return mongoerr.New(mongoerr.DuplicateKey, "E11000 duplicate key error collection: %s index: %s dup key: %s", c.NS, ix.Spec.Name, v).
 		WithExtra(bson.D("keyPattern", ix.Spec.Key, "keyValue", v))
 }
