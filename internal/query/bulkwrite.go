@@ -68,6 +68,8 @@ func (l *Local) bulkOp(op *OpContext, r *BulkWriteRequest, i int) (*WriteReply, 
 	var rep *WriteReply
 	var err error
 	switch {
+	case op.HasTxn && (o.Update != nil && o.Update.Multi || o.Delete != nil && o.Delete.Multi):
+		err = mongoerr.New(mongoerr.InvalidOptions, "Cannot use retryable writes with multi=true")
 	case o.Insert != nil:
 		rep, err = l.Insert(op, &InsertRequest{NS: ns, Documents: []bson.Raw{o.Insert}, BypassValidation: r.BypassValidation})
 	case o.Update != nil:

@@ -41,7 +41,7 @@ func (l *Local) deleteStatement(op *OpContext, r *DeleteRequest, i int) (*update
 		return nil, err
 	}
 	if op.HasTxn && s.Multi {
-		return nil, mongoerr.New(mongoerr.InvalidOptions, "Cannot use retryable writes with limit=0")
+		return nil, mongoerr.New(mongoerr.InvalidOptions, "Cannot use (or request) retryable writes with limit=0")
 	}
 	u := &updateOp{l: l, op: op, ns: r.NS, hint: s.Hint, multi: s.Multi, info: op.writeInfo(i)}
 	if err := u.parse(s.Q, missing, nil, r.Let); err != nil {

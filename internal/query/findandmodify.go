@@ -3,7 +3,6 @@ package query
 import (
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/eval/project"
-	"github.com/cairndb/cairn/internal/mongoerr"
 )
 
 var missing = bson.Value{}
@@ -77,9 +76,8 @@ func (u *updateOp) shown(doc bson.Raw, proj *project.Projection) (bson.Raw, erro
 
 // retriedFindAndModify answers from what the log says of the first execution.
 func (l *Local) retriedFindAndModify(r *FindAndModifyRequest, u *updateOp, proj *project.Projection, p *PriorResult) (*FindAndModifyReply, error) {
-	switch {
-	case p.Op == 'd' && !r.Remove, p.Op != 'd' && r.Remove:
-		return nil, mongoerr.New(40606, "findAndModify retry request is not compatible with previous write in the transaction of type: %c", p.Op)
+	if err := p.CheckFindAndModify(r); err != nil {
+		return nil, err
 	}
 	rep := &FindAndModifyReply{N: p.N, HasUpdated: !r.Remove, UpdatedExisting: p.Op == 'u', UpsertedID: p.UpsertedID, Retried: true}
 	value := p.Image

@@ -102,7 +102,7 @@ func (l *Local) updateStatement(op *OpContext, r *UpdateRequest, i int) (*update
 		return nil, err
 	}
 	if op.HasTxn && s.Multi {
-		return nil, mongoerr.New(mongoerr.InvalidOptions, "Cannot use retryable writes with multi=true")
+		return nil, mongoerr.New(mongoerr.InvalidOptions, "Cannot use (or request) retryable writes with multi=true")
 	}
 	u := &updateOp{l: l, op: op, ns: r.NS, sort: s.Sort, hint: s.Hint, multi: s.Multi, upsert: s.Upsert, bypass: r.BypassValidation, info: op.writeInfo(i)}
 	if s.UpsertSupplied {
