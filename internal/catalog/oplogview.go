@@ -53,8 +53,11 @@ type boundedLog struct {
 }
 
 func (b *boundedLog) inside(ok bool) bool {
+	if !ok {
+		return false // there is no entry to ask
+	}
 	id := b.RecordID()
-	return ok && id >= b.lower && id <= b.upper
+	return id >= b.lower && id <= b.upper
 }
 
 func (b *boundedLog) Seek(id storage.RecordID) bool {

@@ -259,6 +259,9 @@ func (u *updateOp) changeFound(t *target) (again bool, err error) {
 	}
 	var row exec.Row
 	for n := 1; ; n++ {
+		if err := u.op.Interrupt(); err != nil {
+			return false, err
+		}
 		ok, err := x.Next(&row)
 		if err != nil {
 			return false, err
@@ -286,7 +289,7 @@ func (u *updateOp) changeFound(t *target) (again bool, err error) {
 	keys, docs := exec.Examined(x.Plan.Root)
 	u.op.Stats.KeysExamined += keys
 	u.op.Stats.DocsExamined += docs
-	return again, u.op.Interrupt()
+	return again, nil
 }
 
 // movesInIndex reports whether the update can move a document within an index that the
