@@ -42,7 +42,7 @@ func (l *logical) Append(b *bson.Builder, key string) {
 	b.End()
 }
 
-// Optimize drops constants that do not decide and cuts behind one that does.
+// Optimize drops constants that do not decide; one that does is the result.
 func (l *logical) Optimize() (Expr, error) {
 	n := &logical{name: l.name, decide: l.decide}
 	for _, a := range l.args {
@@ -54,11 +54,7 @@ func (l *logical) Optimize() (Expr, error) {
 			if c.Truthy() != l.decide {
 				continue
 			}
-			if len(n.args) == 0 {
-				return constant{boolValue(l.decide)}, nil
-			}
-			n.args = append(n.args, o)
-			break
+			return constant{boolValue(l.decide)}, nil
 		}
 		n.args = append(n.args, o)
 	}

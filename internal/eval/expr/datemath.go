@@ -287,8 +287,14 @@ func evalDateTrunc(env *Env, n *named, args []bson.Value) (bson.Value, error) {
 	if err != nil {
 		return missing, err
 	}
+	if bin > maxBinSize {
+		return missing, mongoerr.New(5439018, "$dateTrunc requires 'binSize' to be at most %d, but got value %d", int64(maxBinSize), bin)
+	}
 	return env.Date(truncateDate(d.Time().In(loc), unit, bin, week)), nil
 }
+
+// maxBinSize keeps bins of every unit within the range of dates.
+const maxBinSize = 100_000_000
 
 // truncateDate returns the start of the bin; bins are counted from 2000-01-01 in the
 // zone (weeks from the first start of a week on or after it).

@@ -88,17 +88,18 @@ func (env *Env) tick() error {
 	return nil
 }
 
-const arenaChunk = 4 << 10
+// Chunks of the arena double in size between these.
+const (
+	arenaChunk    = 4 << 10
+	maxArenaChunk = 1 << 20
+)
 
 // alloc returns n bytes that live until the next Reset. A full chunk is replaced, never
 // moved, so that earlier results stay valid.
 func (env *Env) alloc(n int) []byte {
 	l := len(env.arena)
 	if cap(env.arena)-l < n {
-		env.arena = make([]byte, 0, max(arenaChunk, 2*cap(env.arena), n))
-		if cap(env.arena) > 1<<20 {
-			env.arena = make([]byte, 0, max(arenaChunk, n))
-		}
+		env.arena = make([]byte, 0, max(arenaChunk, min(2*cap(env.arena), maxArenaChunk), n))
 		l = 0
 	}
 	env.arena = env.arena[:l+n]

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/mongoerr"
 )
 
 // fieldPath is a parsed dotted path; the empty path stands for the value itself.
@@ -140,6 +141,9 @@ var systemVars = []systemVarDef{
 }
 
 func (s *systemVar) Eval(env *Env) (bson.Value, error) {
+	if s.def.name == "CLUSTER_TIME" && env.ClusterTime == 0 {
+		return missing, mongoerr.New(51144, "Builtin variable '$$CLUSTER_TIME' is not available")
+	}
 	return s.path.get(env, s.def.value(env)), nil
 }
 

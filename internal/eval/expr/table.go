@@ -6,7 +6,8 @@ import (
 	"github.com/cairndb/cairn/internal/bson"
 )
 
-// Table returns the registry, sorted by name. Please keep it so.
+// Table returns the registry, sorted by name. Please keep it so. It is a function, and a
+// long one, because its rows lead back to it through the parser.
 func Table() []Op {
 	return []Op{
 		{Name: "$abs", Min: 1, Max: 1, Since: "3.2", Help: "absolute value", eval: evalAbs},

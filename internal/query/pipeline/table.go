@@ -18,7 +18,8 @@ type Row struct {
 	noCollection bool // runs on {aggregate: 1}
 }
 
-// Table returns the registry, sorted by name. Please keep it so.
+// Table returns the registry, sorted by name. Please keep it so. It is a function because
+// its rows lead back to it through the parser.
 func Table() []Row {
 	return []Row{
 		{Name: "$addFields", Since: "3.4", Help: "add or replace fields", parse: parseAddFields},

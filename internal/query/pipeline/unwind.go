@@ -109,6 +109,7 @@ type unwindIter struct {
 	n           int64
 	b           *bson.Builder
 	buf, tmp    []byte
+	hold        []byte
 }
 
 func (it *unwindIter) Next(ctx context.Context) (bson.Raw, error) {
@@ -124,8 +125,10 @@ func (it *unwindIter) Next(ctx context.Context) (bson.Raw, error) {
 		if err != nil || doc == nil {
 			return nil, err
 		}
-		it.doc = doc
-		v := nested(doc, it.path)
+		// A copy: the source may give up its memory between two batches.
+		it.hold = append(it.hold[:0], doc...)
+		it.doc = it.hold
+		v := nested(it.doc, it.path)
 		null := bson.Value{Type: bson.TypeNull}
 		switch {
 		case v.Type == bson.TypeArray && !v.Doc().IsEmpty():
