@@ -148,7 +148,7 @@ func (r *crashRig) run(units int) {
 	}
 }
 
-func readState(t *testing.T, r Reader) map[string]string {
+func readState(t testing.TB, r Reader) map[string]string {
 	t.Helper()
 	got := map[string]string{}
 	c := r.NewCursor(testTable.Bounds())
@@ -164,19 +164,28 @@ func readState(t *testing.T, r Reader) map[string]string {
 
 // check opens a clone: what is in the engine before and after recovery must be
 // exactly a whole prefix of the history, and nothing durable may be missing.
+// Looking at it read-only before shows the same and changes nothing.
 func (r *crashRig) check(c crashClone) {
 	r.t.Helper()
+	seen, torn, state := look(r.t, c.fs)
 	e, err := Open(testOptions(c.fs))
 	if err != nil {
 		r.t.Fatalf("clone at %s: %v", c.what, err)
 	}
 	r.same(c, "before recovery", e.Applied().Index, readState(r.t, e))
+	r.same(c, "read-only", seen.From.Index, state)
+	if torn != e.journal.Torn() {
+		r.t.Fatalf("clone at %s: torn tail was %+v, is %+v", c.what, torn, e.journal.Torn())
+	}
 	st, err := e.Recover(r.t.Context(), (&node{t: r.t, e: e}).replay)
 	if err != nil {
 		r.t.Fatalf("clone at %s: recover: %v", c.what, err)
 	}
 	if st.To.Index != e.journal.Appended().Index || st.To.Index < c.durable {
 		r.t.Fatalf("clone at %s: recovered to %d, journal has %d, durable was %d", c.what, st.To.Index, e.journal.Appended().Index, c.durable)
+	}
+	if seen.Took, st.Took = 0, 0; seen != st {
+		r.t.Fatalf("clone at %s: recovery was to be %+v, was %+v", c.what, seen, st)
 	}
 	r.same(c, "after recovery", st.To.Index, readState(r.t, e))
 	if err := e.Close(); err != nil {

@@ -22,6 +22,7 @@ type Engine struct {
 	gate    *gateFS
 	fail    *failure
 	lock    io.Closer
+	format  int // version of the data directory
 	cache   *pebble.Cache
 	db      *pebble.DB
 	journal *journal.Journal
@@ -59,7 +60,10 @@ func Open(o Options) (*Engine, error) {
 		quit: make(chan struct{}),
 	}
 	e.fail = newFailure(e.log)
-	e.gate = &gateFS{FS: o.FS, fail: e.fail}
+	if o.ReadOnly {
+		e.fs = readOnlyFS{o.FS}
+	}
+	e.gate = &gateFS{FS: e.fs, fail: e.fail}
 	e.latches = NewLatches(e.OldestSnapshot)
 	if err := e.open(); err != nil {
 		e.fail.closeOnce()
@@ -71,30 +75,13 @@ func Open(o Options) (*Engine, error) {
 }
 
 func (e *Engine) open() (err error) {
+	if err := e.openDir(); err != nil {
+		return err
+	}
 	dir := e.opts.Dir
-	if !e.opts.ReadOnly {
-		if err := makeDataDir(e.fs, dir); err != nil {
-			return err
-		}
-		syncParent(e.fs, dir)
-	}
-	if e.lock, err = lockDir(e.fs, dir); err != nil {
-		return err
-	}
-	if err := checkVersion(e.fs, dir, e.opts.ReadOnly); err != nil {
-		return err
-	}
-	if !e.opts.ReadOnly {
-		if err := makeDirs(e.fs, dir); err != nil {
-			return err
-		}
-		if err := emptyTmp(e.fs, dir); err != nil {
-			return err
-		}
-	}
 	if e.journal, err = journal.Open(journal.Options{
 		FS: e.fs, Dir: e.fs.PathJoin(dir, journalDir),
-		SegmentSize: e.opts.JournalSegmentBytes, Logger: e.opts.Logger,
+		SegmentSize: e.opts.JournalSegmentBytes, ReadOnly: e.opts.ReadOnly, Logger: e.opts.Logger,
 	}); err != nil {
 		var c *journal.CorruptionError
 		if errors.As(err, &c) {
@@ -110,12 +97,40 @@ func (e *Engine) open() (err error) {
 	if err != nil {
 		return fmt.Errorf("storage: read the applied mark: %w", err)
 	}
-	if end := e.journal.Appended(); mark.Pos > end.Pos {
-		return corruptf("the engine holds the journal up to position %d, but the journal ends at %d: part of the journal is missing", mark.Pos, end.Pos)
+	if !e.opts.ReadOnly {
+		if err := e.checkPositions(mark); err != nil {
+			return err
+		}
 	}
 	e.setApplied(mark)
 	e.ckpt.flushed.Store(uint64(mark.Pos))
 	return nil
+}
+
+// openDir locks the data directory, checks its version and brings it in order.
+func (e *Engine) openDir() (err error) {
+	dir := e.opts.Dir
+	if e.opts.ReadOnly {
+		if e.lock, err = lockForReading(e.opts.FS, dir); err != nil {
+			return err
+		}
+		e.format, err = checkVersion(e.fs, dir, true)
+		return err
+	}
+	if err := makeDataDir(e.fs, dir); err != nil {
+		return err
+	}
+	syncParent(e.fs, dir)
+	if e.lock, err = lockDir(e.fs, dir); err != nil {
+		return err
+	}
+	if e.format, err = checkVersion(e.fs, dir, false); err != nil {
+		return err
+	}
+	if err := makeDirs(e.fs, dir); err != nil {
+		return err
+	}
+	return emptyTmp(e.fs, dir)
 }
 
 func (e *Engine) openPebble() error {
@@ -139,6 +154,11 @@ func (e *Engine) start() {
 	e.stall.init(e)
 	e.drops.init(e)
 	e.ckpt.init(e)
+}
+
+// Format is the version of the data directory, and Pebble's of the files in it.
+func (e *Engine) Format() (directory, engine int) {
+	return e.format, int(e.db.FormatMajorVersion())
 }
 
 // Journal is the log under the engine.

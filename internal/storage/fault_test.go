@@ -266,36 +266,6 @@ func TestVersionIsChecked(t *testing.T) {
 	}
 }
 
-func TestReadOnlyOpen(t *testing.T) {
-	mem := vfs.NewMem()
-	n := openNode(t, testOptions(mem))
-	n.mustCommit(func(u *RecoveryUnit) { u.Set(tkey("a"), []byte("1")) })
-	if err := n.e.Close(); err != nil {
-		t.Fatal(err)
-	}
-	o := testOptions(mem)
-	o.ReadOnly = true
-	e, err := Open(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := e.Recover(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
-	if got := dump(t, e); got != "a=1 " {
-		t.Fatal(got)
-	}
-	if err := e.Apply(Mark{Pos: 1 << 40, Index: 9}); !errors.Is(err, ErrReadOnly) {
-		t.Fatal(err)
-	}
-	if err := e.Flush(); !errors.Is(err, ErrReadOnly) {
-		t.Fatal(err)
-	}
-	if err := e.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestCloseLeavesNoGoroutines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := testOptions(vfs.NewMem())

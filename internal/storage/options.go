@@ -37,8 +37,9 @@ type Options struct {
 	// CheckpointBytes of journal since the last checkpoint start a new one.
 	// Default 1 GB.
 	CheckpointBytes int64
-	// ReadOnly opens an existing store without changing it: nothing is
-	// replayed into it, every write is ErrReadOnly.
+	// ReadOnly opens an existing store without changing a byte of it: a torn
+	// tail of the journal stays, nothing is replayed (see Unapplied), and every
+	// write is ErrReadOnly.
 	ReadOnly bool
 	// Logger gets what the operator should see. Default: discarded.
 	Logger *slog.Logger

@@ -27,7 +27,7 @@ type RecoveryStats struct {
 // not called for units that hold nothing but local records.
 //
 // It must be called once, after Open and before the first Apply. In a store
-// that was opened read-only it does nothing: what is to be replayed is missing
+// that was opened read-only it applies nothing: what Unapplied shows is missing
 // from its view.
 func (e *Engine) Recover(ctx context.Context, fn func(u *RecoveryUnit, unit []journal.Record) error) (RecoveryStats, error) {
 	start := time.Now()
@@ -35,7 +35,7 @@ func (e *Engine) Recover(ctx context.Context, fn func(u *RecoveryUnit, unit []jo
 	if e.opts.ReadOnly {
 		return st, nil
 	}
-	err := e.replay(ctx, &st, fn)
+	err := e.eachUnapplied(ctx, &st, func(unit []journal.Record) error { return e.replayUnit(unit, fn) })
 	st.To = e.Applied()
 	st.Took = time.Since(start)
 	if err != nil {
@@ -44,16 +44,49 @@ func (e *Engine) Recover(ctx context.Context, fn func(u *RecoveryUnit, unit []jo
 	return st, e.drops.resume()
 }
 
-func (e *Engine) replay(ctx context.Context, st *RecoveryStats, fn func(*RecoveryUnit, []journal.Record) error) error {
-	end := e.journal.Appended().Pos
-	if st.From.Pos >= end {
+// Unapplied shows what Recover would replay, without doing it: it calls fn (nil:
+// it only counts) with each whole unit behind the applied position, local
+// records too. The records are valid during the call only. It is for a store
+// that was opened read-only, or before Recover.
+func (e *Engine) Unapplied(ctx context.Context, fn func(unit []journal.Record) error) (RecoveryStats, error) {
+	start := time.Now()
+	st := RecoveryStats{From: e.Applied(), To: e.Applied()}
+	err := e.eachUnapplied(ctx, &st, func(unit []journal.Record) error {
+		if fn != nil {
+			return fn(unit)
+		}
 		return nil
+	})
+	st.Took = time.Since(start)
+	return st, err
+}
+
+// checkPositions compares the engine with the journal under it. The gate sees
+// to it that no engine is ever ahead of its journal, and no segment is removed
+// that holds what is not flushed: either means that files are missing or come
+// from somewhere else.
+func (e *Engine) checkPositions(from Mark) error {
+	first, end := e.journal.First().Pos, e.journal.Appended()
+	switch {
+	case from.Pos > end.Pos:
+		return corruptf("the engine holds the journal up to position %d (index %d), but the journal ends at position %d (index %d): part of the journal is missing",
+			from.Pos, from.Index, end.Pos, end.Index)
+	case from.Pos < first:
+		return corruptf("the engine holds the journal up to position %d (index %d), but the journal begins at position %d: part of the journal is missing",
+			from.Pos, from.Index, first)
+	case from.Pos == end.Pos && from.Index != end.Index:
+		return corruptf("at position %d the engine has index %d and the journal index %d: they do not belong together", from.Pos, from.Index, end.Index)
 	}
-	from := st.From.Pos
-	if first := e.journal.First().Pos; from < first {
-		return corruptf("the journal begins at position %d, behind the engine's", first)
+	return nil
+}
+
+// eachUnapplied walks the units behind the applied position and counts them.
+func (e *Engine) eachUnapplied(ctx context.Context, st *RecoveryStats, fn func([]journal.Record) error) error {
+	from, end := st.From, e.journal.Appended().Pos
+	if err := e.checkPositions(from); err != nil || from.Pos == end {
+		return err
 	}
-	r, err := e.journal.NewReader(journal.FromPos(from).Undurable())
+	r, err := e.journal.NewReader(journal.FromPos(from.Pos).Undurable())
 	if err != nil {
 		return err
 	}
@@ -64,14 +97,18 @@ func (e *Engine) replay(ctx context.Context, st *RecoveryStats, fn func(*Recover
 			return err
 		}
 		rec := *r.Record()
+		if st.Units == 0 && len(unit.recs) == 0 && rec.Index != follows(from.Index, rec.Kind) {
+			return corruptf("at position %d the engine has index %d, but the journal goes on with index %d: they do not belong together", from.Pos, from.Index, rec.Index)
+		}
 		unit.add(rec)
 		st.Bytes += int64(rec.End - rec.Pos)
 		if rec.More {
 			continue
 		}
-		if err := e.replayUnit(st, unit.records(), fn); err != nil {
+		if err := fn(unit.recs); err != nil {
 			return fmt.Errorf("unit at position %d, index %d: %w", unit.recs[0].Pos, unit.recs[0].Index, err)
 		}
+		st.count(unit.recs)
 		unit.reset()
 	}
 	if err := r.Err(); err != nil {
@@ -80,13 +117,37 @@ func (e *Engine) replay(ctx context.Context, st *RecoveryStats, fn func(*Recover
 	if len(unit.recs) > 0 {
 		return corruptf("the journal ends inside a unit, at position %d", end)
 	}
-	if got := e.Applied().Pos; got != end {
-		return corruptf("the journal's reader stopped at position %d of %d", got, end)
+	if st.To.Pos != end {
+		return corruptf("the journal's reader stopped at position %d of %d", st.To.Pos, end)
 	}
 	return nil
 }
 
-func (e *Engine) replayUnit(st *RecoveryStats, unit []journal.Record, fn func(*RecoveryUnit, []journal.Record) error) error {
+// follows is the index that a record of kind k has behind one of the given index.
+func follows(index uint64, k journal.Kind) uint64 {
+	if k.Indexed() {
+		return index + 1
+	}
+	return index
+}
+
+func (st *RecoveryStats) count(unit []journal.Record) {
+	local := 0
+	for _, rec := range unit {
+		if rec.Kind == journal.KindLocal {
+			local++
+		}
+	}
+	last := unit[len(unit)-1]
+	st.To = Mark{Pos: last.End, Index: last.Index, TS: last.TS}
+	st.Units++
+	st.Entries += len(unit) - local
+	if local > 0 {
+		st.LocalUnits++
+	}
+}
+
+func (e *Engine) replayUnit(unit []journal.Record, fn func(*RecoveryUnit, []journal.Record) error) error {
 	last := unit[len(unit)-1]
 	u := e.NewRecoveryUnit(nil)
 	entries := make([]journal.Record, 0, 8)
@@ -113,11 +174,6 @@ func (e *Engine) replayUnit(st *RecoveryStats, unit []journal.Record, fn func(*R
 		return err
 	}
 	u.Commit(last.Index)
-	st.Units++
-	st.Entries += len(entries)
-	if len(entries) < len(unit) {
-		st.LocalUnits++
-	}
 	return nil
 }
 
@@ -133,7 +189,5 @@ func (b *unitBuffer) add(r journal.Record) {
 	}
 	b.recs = append(b.recs, r)
 }
-
-func (b *unitBuffer) records() []journal.Record { return b.recs }
 
 func (b *unitBuffer) reset() { b.recs = b.recs[:0] }

@@ -43,43 +43,43 @@ func lockDir(fs vfs.FS, dir string) (io.Closer, error) {
 
 // checkVersion refuses a directory that is newer than this program or not
 // Cairn's, and marks a new one before anything else is written to it.
-func checkVersion(fs vfs.FS, dir string, readOnly bool) error {
+func checkVersion(fs vfs.FS, dir string, readOnly bool) (version int, err error) {
 	name := fs.PathJoin(dir, versionFile)
 	b, err := readFile(fs, name)
 	if err == nil {
 		return parseVersion(dir, string(b))
 	}
 	if !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("storage: read %s: %w", name, err)
+		return 0, fmt.Errorf("storage: read %s: %w", name, err)
 	}
 	if readOnly {
-		return fmt.Errorf("%w: %s holds no cairn data", ErrVersion, dir)
+		return 0, fmt.Errorf("%w: %s holds no cairn data", ErrVersion, dir)
 	}
 	names, err := fs.List(dir)
 	if err != nil {
-		return fmt.Errorf("storage: list %s: %w", dir, err)
+		return 0, fmt.Errorf("storage: list %s: %w", dir, err)
 	}
 	for _, n := range names {
 		switch n {
 		case "WiredTiger", "WiredTiger.wt", "storage.bson":
-			return fmt.Errorf("%w: %s holds the files of a mongod (%s), not cairn's", ErrVersion, dir, n)
+			return 0, fmt.Errorf("%w: %s holds the files of a mongod (%s), not cairn's", ErrVersion, dir, n)
 		case journalDir, engineDir:
-			return fmt.Errorf("%w: %s has %s but no %s file", ErrVersion, dir, n, versionFile)
+			return 0, fmt.Errorf("%w: %s has %s but no %s file", ErrVersion, dir, n, versionFile)
 		}
 	}
-	return writeVersion(fs, dir, name)
+	return FormatVersion, writeVersion(fs, dir, name)
 }
 
-func parseVersion(dir, s string) error {
+func parseVersion(dir, s string) (int, error) {
 	num, ok := strings.CutPrefix(strings.TrimSpace(s), versionPrefix)
 	v, err := strconv.Atoi(num)
 	if !ok || err != nil || v < 1 {
-		return fmt.Errorf("%w: %s of %s says %q", ErrVersion, versionFile, dir, s)
+		return 0, fmt.Errorf("%w: %s of %s says %q", ErrVersion, versionFile, dir, s)
 	}
 	if v > FormatVersion {
-		return fmt.Errorf("%w: %s has format %d, this program reads up to %d: use a newer cairn", ErrVersion, dir, v, FormatVersion)
+		return 0, fmt.Errorf("%w: %s has format %d, this program reads up to %d: use a newer cairn", ErrVersion, dir, v, FormatVersion)
 	}
-	return nil
+	return v, nil
 }
 
 // writeVersion creates the file whole or not at all.

@@ -8,6 +8,9 @@ import (
 var (
 	// ErrClosed is returned by calls after Close, and to those that it woke.
 	ErrClosed = errors.New("journal: closed")
+	// ErrReadOnly is returned by calls that would change a journal that was
+	// opened read-only.
+	ErrReadOnly = errors.New("journal: opened read-only")
 	// ErrTruncated is a reader's error when its place was cut off the front.
 	ErrTruncated = errors.New("journal: position was truncated")
 )

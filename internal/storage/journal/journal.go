@@ -35,6 +35,9 @@ type Options struct {
 	// appends, so that most fsyncs need not change the file's size or extents.
 	// Default 256 KB on a real disk, none in memory; negative means none.
 	Preallocate int64
+	// ReadOnly opens what is there without changing it: a torn tail is left out
+	// but not cut, and nothing can be appended or truncated.
+	ReadOnly bool
 	// Logger takes what Open found. Default: discard.
 	Logger *slog.Logger
 }
@@ -117,6 +120,9 @@ func (j *Journal) Stats() Stats {
 // Indexes must be dense and the ts of entries must increase; a record that
 // breaks this is refused before anything is appended.
 func (j *Journal) Append(recs []Record) (end Pos, err error) {
+	if j.opt.ReadOnly {
+		return j.Appended().Pos, ErrReadOnly
+	}
 	j.mu.Lock()
 	if j.mu.err != nil {
 		defer j.mu.Unlock()
@@ -409,7 +415,7 @@ func (j *Journal) Size() int64 {
 	return int64(j.mu.appended.Pos-j.mu.segs[0].base) + int64(len(j.mu.segs))*segmentHeaderLen
 }
 
-// Torn says what Open cut off.
+// Torn says what Open cut off, or read-only left out.
 func (j *Journal) Torn() TornTail { return j.torn }
 
 // Close syncs what was appended and closes the files. Readers fail afterwards.
@@ -431,5 +437,8 @@ func (j *Journal) Close() error {
 			seg.file = nil
 		}
 	}
-	return errors.Join(err, j.dir.Close())
+	if j.dir != nil {
+		err = errors.Join(err, j.dir.Close())
+	}
+	return err
 }

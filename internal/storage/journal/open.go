@@ -13,19 +13,24 @@ import (
 // defaultPreallocate is what is written ahead on a real disk.
 const defaultPreallocate = 256 << 10
 
-// TornTail is what Open cut off the end after a crash.
+// TornTail is what a crash left behind the last whole unit: Open cuts it off,
+// or leaves it out if it opens read-only.
 type TornTail struct {
 	Bytes  int64  // from the cut to the end of what was found behind it
-	File   string // the file that was cut; empty if nothing was
+	File   string // the file that it begins in; empty if there is none
 	Offset int64  // the offset of the cut in it
 }
 
 // Open opens or creates the journal in o.Dir and brings it to its last whole
 // unit. Records behind the first damaged one are cut if that one may never have
 // been synced; if it had been, Open fails with a *CorruptionError. What Open
-// leaves is synced, whoever wrote it.
+// leaves is synced, whoever wrote it. Read-only it creates, cuts and syncs
+// nothing.
 func Open(o Options) (*Journal, error) {
 	o.ensureDefaults()
+	if o.ReadOnly {
+		return openReadOnly(o)
+	}
 	if err := o.FS.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("journal: create %s: %w", o.Dir, err)
 	}
@@ -43,6 +48,29 @@ func Open(o Options) (*Journal, error) {
 		return nil, err
 	}
 	return j, nil
+}
+
+func openReadOnly(o Options) (*Journal, error) {
+	j := &Journal{opt: o}
+	j.durable.Store(&Mark{})
+	found, err := j.listSegments()
+	if err != nil {
+		return nil, err
+	}
+	if j.mu.segs, err = j.checkChain(found); err != nil {
+		return nil, err
+	}
+	var mark Mark
+	if len(j.mu.segs) == 0 {
+		j.mu.segs = []*segment{j.newSegment(segmentHeader{})}
+	} else if mark, err = j.scanTail(found); err != nil {
+		return nil, err
+	} else if err := j.leaveOut(mark, found); err != nil {
+		return nil, err
+	}
+	j.mu.appended, j.mu.bufPos = mark, mark.Pos
+	j.durable.Store(&mark)
+	return j, j.loadFirstTS()
 }
 
 func (j *Journal) closeFiles() {
@@ -88,6 +116,8 @@ func (j *Journal) recover() error {
 		}
 	} else if mark, err = j.scanTail(found); err != nil {
 		return err
+	} else if err := j.cut(mark, found); err != nil {
+		return err
 	}
 	if err := j.dir.Sync(); err != nil {
 		return fmt.Errorf("journal: sync %s: %w", j.opt.Dir, err)
@@ -119,6 +149,9 @@ func (j *Journal) listSegments() ([]foundSegment, error) {
 	var found []foundSegment
 	for _, name := range names {
 		if strings.HasSuffix(name, segmentSuffix+tempSuffix) {
+			if j.opt.ReadOnly {
+				continue
+			}
 			if err := j.opt.FS.Remove(j.opt.FS.PathJoin(j.opt.Dir, name)); err != nil {
 				return nil, fmt.Errorf("journal: remove %s: %w", name, err)
 			}
@@ -217,8 +250,8 @@ func (j *Journal) checkChain(found []foundSegment) ([]*segment, error) {
 	return run, nil
 }
 
-// scanTail verifies every segment that may hold records that were never
-// synced, cuts at the last whole unit, and opens the last segment for writing.
+// scanTail verifies every segment that may hold records that were never synced
+// and returns the end of the last whole unit.
 func (j *Journal) scanTail(found []foundSegment) (Mark, error) {
 	segs := j.mu.segs
 	at := len(segs) - 1
@@ -238,5 +271,5 @@ func (j *Journal) scanTail(found []foundSegment) (Mark, error) {
 	if err := sc.checkTorn(found); err != nil {
 		return Mark{}, err
 	}
-	return sc.mark, j.cut(sc.mark, found)
+	return sc.mark, nil
 }

@@ -10,13 +10,7 @@ import (
 // calls it, for bytes that no record proves to have been synced: if it is
 // interrupted, what is left is again such a tail.
 func (j *Journal) cut(mark Mark, found []foundSegment) error {
-	last := 0
-	for i, s := range j.mu.segs {
-		if s.base <= mark.Pos {
-			last = i
-		}
-	}
-	seg := j.mu.segs[last]
+	seg := j.endAt(mark)
 	for i := len(found) - 1; i >= 0 && found[i].base > seg.base; i-- {
 		j.torn.Bytes += max(0, found[i].size-segmentHeaderLen)
 		j.torn.File = seg.path
@@ -24,9 +18,6 @@ func (j *Journal) cut(mark Mark, found []foundSegment) error {
 			return err
 		}
 	}
-	j.mu.segs = j.mu.segs[:last+1]
-	seg.end, seg.written = mark.Pos, mark.Pos
-
 	f, err := j.opt.FS.OpenReadWrite(seg.path, writeCategory)
 	if err != nil {
 		return fmt.Errorf("journal: open %s: %w", seg.path, err)
@@ -46,6 +37,51 @@ func (j *Journal) cut(mark Mark, found []foundSegment) error {
 	}
 	seg.forget(mark.Pos)
 	return j.syncRun(found)
+}
+
+// endAt makes mark the end of the list of segments and returns the last one.
+func (j *Journal) endAt(mark Mark) *segment {
+	last := 0
+	for i, s := range j.mu.segs {
+		if s.base <= mark.Pos {
+			last = i
+		}
+	}
+	seg := j.mu.segs[last]
+	j.mu.segs = j.mu.segs[:last+1]
+	seg.end, seg.written = mark.Pos, mark.Pos
+	return seg
+}
+
+// leaveOut is cut for a journal that is opened read-only: it only notes what
+// would be cut.
+func (j *Journal) leaveOut(mark Mark, found []foundSegment) error {
+	seg := j.endAt(mark)
+	for _, s := range found {
+		if s.base > seg.base {
+			j.torn.Bytes += max(0, s.size-segmentHeaderLen)
+			j.torn.File = seg.path
+		}
+	}
+	w, err := openWindow(j.opt.FS, seg.path)
+	if err != nil {
+		return fmt.Errorf("journal: open %s: %w", seg.path, err)
+	}
+	defer w.close()
+	off := seg.offset(mark.Pos)
+	end, err := w.lastNonZero(off)
+	if err != nil {
+		return fmt.Errorf("journal: read %s: %w", seg.path, err)
+	}
+	if end > off {
+		j.torn.Bytes += end - off
+		j.torn.File = seg.path
+	}
+	if j.torn.File != "" {
+		j.torn.Offset = off
+	}
+	seg.forget(mark.Pos)
+	return nil
 }
 
 // syncRun syncs every file that may hold records not yet synced: after kill -9
@@ -114,6 +150,9 @@ func (j *Journal) removeSegment(seg *segment) error {
 // keepFrom. The segment that is appended to stays, and so does what is not yet
 // durable. A reader that stands on what is gone fails with ErrTruncated.
 func (j *Journal) TruncateFront(keepFrom uint64) error {
+	if j.opt.ReadOnly {
+		return ErrReadOnly
+	}
 	j.truncating.Lock()
 	defer j.truncating.Unlock()
 	for {
@@ -183,6 +222,9 @@ func (j *Journal) Segments() []Segment {
 // SyncTo. The rest of the last segment is copied to a new file that takes its
 // place, so a crash leaves either the old tail or the new one.
 func (j *Journal) TruncateAfter(index uint64) error {
+	if j.opt.ReadOnly {
+		return ErrReadOnly
+	}
 	j.truncating.Lock()
 	defer j.truncating.Unlock()
 	if err := j.SyncTo(j.Appended().Pos); err != nil {
