@@ -7,6 +7,7 @@ import (
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/query/exec"
+	"github.com/cairndb/cairn/internal/query/pipeline"
 	"github.com/cairndb/cairn/internal/query/plan"
 )
 
@@ -375,7 +376,29 @@ func (l *Local) explainAggregate(op *OpContext, r *ExplainRequest, out *bson.Bui
 		out.IntOrLong("nReturned", e.rows).IntOrLong("executionTimeMillisEstimate", e.ran.Milliseconds())
 	}
 	out.End()
-	rest.Explain(out)
+	if _, writes := rest.Writes(); writes || r.Verbosity == "queryPlanner" {
+		rest.Explain(out)
+	} else if err := h.explainStages(t, q, full, rest, out); err != nil {
+		return err
+	}
 	out.End()
+	return nil
+}
+
+// explainStages runs the stages behind the plan for their figures.
+func (h *host) explainStages(t *target, q *plan.Query, full *match.Matcher, rest *pipeline.Pipeline, out *bson.Builder) error {
+	var src pipeline.Iterator
+	if t.coll != nil {
+		x, err := h.l.start(h.op, t, q, h.execOptions(rest.Env(), full))
+		if err != nil {
+			return err
+		}
+		src = &execIterator{h: h, x: x}
+	}
+	stats, err := rest.RunStats(h.op.Ctx, src)
+	if err != nil {
+		return err
+	}
+	rest.ExplainStats(out, stats)
 	return nil
 }
