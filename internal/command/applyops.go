@@ -1,11 +1,14 @@
 package command
 
 import (
+	"context"
 	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/catalog"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/oplog"
+	"github.com/cairndb/cairn/internal/session"
 )
 
 var applyOpsArgs = []Arg{
@@ -38,15 +41,42 @@ func runApplyOps(c *Ctx) error {
 	if err := c.writeLock(); err != nil {
 		return err
 	}
+	ctx, cancel := c.Op.Context()
+	defer cancel()
+	replay := c.Node.NewReplay()
+	err = c.applyAll(ctx, replay, ops)
+	if ferr := replay.Finish(ctx); err == nil {
+		err = ferr
+	}
+	if f := replay.Future(); f != nil {
+		c.Wrote(WriteResult{f.OpTime.TS, f.OpTime.Term})
+	}
+	if err == nil {
+		c.appendApplied(len(ops))
+		return nil
+	}
+	c.waitApplied()
+	return err
+}
+
+// Replay is a range of entries that is being applied over data that may be newer.
+// catalog.Replay is one.
+type Replay interface {
+	Apply(ctx context.Context, e *oplog.Entry) error
+	Finish(ctx context.Context) error
+	Future() *oplog.Future
+}
+
+// applyAll applies operations up to the first that is refused.
+func (c *Ctx) applyAll(ctx context.Context, r Replay, ops []bson.Raw) error {
 	for i, op := range ops {
 		if err := c.Op.Interrupt(); err != nil {
 			return err
 		}
-		if err := c.applyOp(op); err != nil {
+		if err := c.applyOp(ctx, r, op); err != nil {
 			return c.applyFailed(i, err)
 		}
 	}
-	c.appendApplied(len(ops), true)
 	return nil
 }
 
@@ -62,11 +92,11 @@ func operations(list bson.Raw) (ops []bson.Raw, err error) {
 	return ops, nil
 }
 
-// appendApplied writes how many operations were tried; all but perhaps the last went well.
-func (c *Ctx) appendApplied(n int, lastOK bool) {
+// appendApplied writes that all operations went well.
+func (c *Ctx) appendApplied(n int) {
 	c.Reply.Int32("applied", int32(n)).Array("results")
-	for i := range n {
-		c.Reply.Bool("", lastOK || i < n-1)
+	for range n {
+		c.Reply.Bool("", true)
 	}
 	c.Reply.End()
 }
@@ -74,7 +104,6 @@ func (c *Ctx) appendApplied(n int, lastOK bool) {
 // applyFailed makes the command fail with what the reply tells of the operations
 // before number i.
 func (c *Ctx) applyFailed(i int, err error) error {
-	c.waitApplied()
 	e := *c.Node.clientError(c, err)
 	b := bson.NewBuilder(nil)
 	if e.Extra != nil {
@@ -89,7 +118,8 @@ func (c *Ctx) applyFailed(i int, err error) error {
 	return &e
 }
 
-// waitApplied waits for the write concern of the operations that did go well.
+// waitApplied waits for the write concern of the operations that did go well though
+// the reply is an error.
 func (c *Ctx) waitApplied() {
 	mark := c.Reply.Mark()
 	if err := c.waitWriteConcern(); err != nil {
@@ -99,7 +129,7 @@ func (c *Ctx) waitApplied() {
 }
 
 // applyOp checks one operation as MongoDB does and applies it.
-func (c *Ctx) applyOp(doc bson.Raw) error {
+func (c *Ctx) applyOp(ctx context.Context, r Replay, doc bson.Raw) error {
 	op := doc.Get("op")
 	switch {
 	case op.IsMissing():
@@ -123,33 +153,40 @@ func (c *Ctx) applyOp(doc bson.Raw) error {
 	if err != nil {
 		return mongoerr.New(mongoerr.FailedToParse, "%v", err)
 	}
-	if err := c.checkOp(&e, doc); err != nil {
+	if skip, err := c.checkOp(&e, doc); skip || err != nil {
 		return err
 	}
-	at, err := c.Node.Apply(c, &e)
-	c.Wrote(WriteResult{at.TS, at.Term})
-	return err
+	return r.Apply(ctx, &e)
 }
 
-func (c *Ctx) checkOp(e *oplog.Entry, doc bson.Raw) error {
+// checkOp refuses what does not make sense. A delete from a collection that is not there
+// is done already; the collections of sessions tell what this server's sessions wrote, and
+// another log's words on them are passed over.
+func (c *Ctx) checkOp(e *oplog.Entry, doc bson.Raw) (skip bool, err error) {
 	switch e.Op {
 	case oplog.OpNoop, oplog.OpDatabase:
-		return nil
+		return true, nil
 	case oplog.OpCommand:
 		if !strings.HasSuffix(e.NS, ".$cmd") {
-			return mongoerr.New(mongoerr.InvalidNamespace, "applyOps: command operation on namespace '%s', which does not end in .$cmd", e.NS)
+			return false, mongoerr.New(mongoerr.InvalidNamespace, "applyOps: command operation on namespace '%s', which does not end in .$cmd", e.NS)
 		}
-		return nil
+		return false, nil
 	}
 	ns, err := splitNS(e.NS)
 	if err != nil {
-		return err
+		return false, err
+	}
+	if session.IsOwn(catalog.Namespace{DB: ns.DB, Coll: ns.Coll}) {
+		return true, nil
 	}
 	if e.Op == oplog.OpUpdate && e.O2 == nil {
-		return mongoerr.New(mongoerr.NoSuchKey, "Missing expected field \"o2\"")
+		return false, mongoerr.New(mongoerr.NoSuchKey, "Missing expected field \"o2\"")
 	}
-	if e.Op != oplog.OpDelete && !e.HasUUID() && !c.Node.HasCollection(ns.DB, ns.Coll) {
-		return mongoerr.New(mongoerr.NamespaceNotFound, "cannot apply insert or update operation on a non-existent namespace %s: %s", e.NS, doc)
+	if e.HasUUID() || c.Node.HasCollection(ns.DB, ns.Coll) {
+		return false, nil
 	}
-	return nil
+	if e.Op == oplog.OpDelete {
+		return true, nil
+	}
+	return false, mongoerr.New(mongoerr.NamespaceNotFound, "cannot apply insert or update operation on a non-existent namespace %s: %s", e.NS, doc)
 }

@@ -116,6 +116,9 @@ func (c *Ctx) run() (err error) {
 // meanwhile, so that a retry sees all that the first attempt did. The session is free
 // again before the command waits for its write concern.
 func (c *Ctx) runInSession() error {
+	if err := c.failWrite(); err != nil {
+		return err
+	}
 	if !c.Generic.HasTxnNumber || c.Node.Retryable == nil {
 		return c.Command.Run(c)
 	}

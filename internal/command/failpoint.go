@@ -166,14 +166,38 @@ func (c *Ctx) failCommand() (stop bool, err error) {
 	return false, nil
 }
 
-// cutReply carries out onPrimaryTransactionalWrite: the retryable write is done, its
-// reply is never sent.
-func (c *Ctx) cutReply() bool {
+// failWrite carries out an onPrimaryTransactionalWrite that is to hinder a retryable
+// write (failBeforeCommitExceptionCode).
+func (c *Ctx) failWrite() error {
 	if !c.Generic.HasTxnNumber || !c.Command.Has(Txn) || !c.Node.Params.TestCommands() {
+		return nil
+	}
+	const code = "failBeforeCommitExceptionCode"
+	data := c.Node.Fail.enter("onPrimaryTransactionalWrite", func(d bson.Raw) bool { return d.Has(code) })
+	if data == nil {
+		return nil
+	}
+	c.Result.Drop = !data.Has("closeConnection") || data.Get("closeConnection").Truthy()
+	n, _ := data.Get(code).AsInt64()
+	e := mongoerr.New(mongoerr.Code(n), "Failing write for %d:%d due to failpoint. The write must not be reflected.", c.Generic.TxnNumber, 0)
+	e.Labels = retryLabels(c, e.Code)
+	return e
+}
+
+// cutReply carries out an onPrimaryTransactionalWrite that lets the retryable write
+// happen, once it has: its reply is never sent. A retry that finds all done is none.
+func (c *Ctx) cutReply() bool {
+	if !c.Generic.HasTxnNumber || !c.Command.Has(Txn) || !c.Node.Params.TestCommands() || !c.changedData() {
 		return false
 	}
-	data := c.Node.Fail.enter("onPrimaryTransactionalWrite", func(bson.Raw) bool { return true })
+	data := c.Node.Fail.enter("onPrimaryTransactionalWrite", func(d bson.Raw) bool { return !d.Has("failBeforeCommitExceptionCode") })
 	return data != nil && (!data.Has("closeConnection") || data.Get("closeConnection").Truthy())
+}
+
+// changedData reports whether the command itself changed documents.
+func (c *Ctx) changedData() bool {
+	s := &c.Op.Query.Stats
+	return s.NInserted+s.NModified+s.NDeleted+s.Upserts > 0
 }
 
 func (c *Ctx) failMatches(data bson.Raw) bool {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/mongoerr"
-	"github.com/cairndb/cairn/internal/oplog"
 	"github.com/cairndb/cairn/internal/query"
 	"github.com/cairndb/cairn/internal/session"
 )
@@ -48,8 +47,8 @@ type Node struct {
 	Fsync func(ctx context.Context) error
 	// Retryable makes retryable writes happen once; nil: they are not told from others.
 	Retryable *session.Retryable
-	// Apply applies one oplog entry in replay mode and returns the newest optime of what it wrote.
-	Apply func(ctx context.Context, e *oplog.Entry) (oplog.OpTime, error)
+	// NewReplay begins a range of entries for applyOps.
+	NewReplay func() Replay
 	// HasCollection reports whether a collection exists.
 	HasCollection func(db, coll string) bool
 	// ResizeOplog changes the oplog's bound; nil leaves a value as it is.

@@ -66,7 +66,7 @@ func (r *Retryable) OnDelete(w *oplog.WriteUnit, c *catalog.Collection, old bson
 // OnCommand implements catalog.OpObserver: nobody changes the sessions' collections
 // once they are there.
 func (r *Retryable) OnCommand(_ *oplog.WriteUnit, c *catalog.Collection, e *oplog.Entry) error {
-	if c != nil && isOurs(c.NS) {
+	if c != nil && IsOwn(c.NS) {
 		return refuse(c.NS)
 	}
 	if to := e.O.Get("to").Str(); to == Transactions.String() || to == Images.String() {
@@ -77,7 +77,7 @@ func (r *Retryable) OnCommand(_ *oplog.WriteUnit, c *catalog.Collection, e *oplo
 
 // guard refuses direct writes to the sessions' collections.
 func (r *Retryable) guard(w *oplog.WriteUnit, c *catalog.Collection) error {
-	if c.NS.DB != catalog.ConfigDB || !isOurs(c.NS) || r.own.Load() == w {
+	if c.NS.DB != catalog.ConfigDB || !IsOwn(c.NS) || r.own.Load() == w {
 		return nil
 	}
 	return refuse(c.NS)

@@ -21,7 +21,8 @@ var (
 	Images = catalog.Namespace{DB: catalog.ConfigDB, Coll: "image_collection"}
 )
 
-func isOurs(ns catalog.Namespace) bool { return ns == Transactions || ns == Images }
+// IsOwn reports whether ns is one of the collections that only sessions write to.
+func IsOwn(ns catalog.Namespace) bool { return ns == Transactions || ns == Images }
 
 // EnsureCollections makes the collections if they are not there. The first retryable
 // write does so too; a server calls it earlier so that its log begins with them.
