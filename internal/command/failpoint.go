@@ -179,7 +179,7 @@ func (c *Ctx) failWrite() error {
 	}
 	c.Result.Drop = !data.Has("closeConnection") || data.Get("closeConnection").Truthy()
 	n, _ := data.Get(code).AsInt64()
-	e := mongoerr.New(mongoerr.Code(n), "Failing write for %d:%d due to failpoint. The write must not be reflected.", c.Generic.TxnNumber, 0)
+	e := mongoerr.New(mongoerr.Code(n), "Failing write for %s:%d due to failpoint. The write must not be reflected.", c.Generic.LSID, c.Generic.TxnNumber)
 	e.Labels = retryLabels(c, e.Code)
 	return e
 }
