@@ -1,0 +1,87 @@
+// Command cairn is the whole of Cairn in one binary: `cairn serve` runs the server,
+// `cairn inspect` looks into a closed store. Called through a link named mongod it
+// takes mongod's command line.
+//
+// This package holds flags and exit codes only; what they do lives in internal/node
+// and below.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// version and commit are stamped by the linker (see the Makefile).
+var (
+	version = "dev"
+	commit  = ""
+)
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitFailure = 1  // the command ran and failed
+	exitUsage   = 2  // the command line or a configuration file is wrong
+	exitDBPath  = 48 // the port is taken (mongod's EXIT_NET_ERROR)
+	exitLocked  = 100
+)
+
+// exitError carries an exit code; a usage error also says how to get help.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+func main() { os.Exit(run(os.Args)) }
+
+func run(args []string) int {
+	if name := strings.TrimSuffix(filepath.Base(args[0]), ".exe"); name == "mongod" {
+		return report("mongod", runServe("mongod", args[1:]))
+	}
+	root := &cobra.Command{
+		Use:           "cairn",
+		Short:         "A MongoDB-compatible document database in one binary",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       version,
+	}
+	root.AddCommand(newServeCommand(), newInspectCommand(), newVersionCommand())
+	root.SetArgs(args[1:])
+	return report("cairn", root.Execute())
+}
+
+// report prints an error to standard error and chooses the exit code.
+func report(prog string, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	var e *exitError
+	if !errors.As(err, &e) {
+		e = &exitError{exitUsage, err} // cobra's own errors are about the command line
+	}
+	fmt.Fprintf(os.Stderr, "%s: %v\n", prog, e.err)
+	if e.code == exitUsage {
+		fmt.Fprintf(os.Stderr, "try '%s --help' for more information\n", prog)
+	}
+	return e.code
+}
+
+func newVersionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			fmt.Fprintln(cmd.OutOrStdout(), versionText())
+			return nil
+		},
+	}
+}
