@@ -26,6 +26,7 @@ type Request struct {
 	LegacyDB  string
 	ExhaustOK bool // exhaustAllowed: the reply may announce more
 	NoReply   bool // moreToCome: the client reads no reply
+	Deep      bool // nests deeper than a stored document may: check before storing
 }
 
 // Result says what follows the reply.
@@ -35,6 +36,8 @@ type Result struct {
 	Next bson.Raw
 	// Drop closes the connection instead of replying (fail points).
 	Drop bool
+	// Failed says that the reply is an error.
+	Failed bool
 }
 
 // Ctx is one running command.

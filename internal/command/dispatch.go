@@ -40,7 +40,7 @@ func (n *Node) Handle(ctx context.Context, client Client, req Request, reply *bs
 			reply.End()
 		}
 		reply.Rewind(mark)
-		c.Result = Result{}
+		c.Result = Result{Failed: true}
 		n.writeError(c, reply, err)
 	}
 	c.finish(err)

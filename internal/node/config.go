@@ -3,7 +3,6 @@ package node
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -12,7 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cairndb/cairn/internal/command"
+	"github.com/cairndb/cairn/internal/storage"
 )
 
 // Config is everything that a node can be told. The zero value is a standalone on
@@ -23,8 +23,8 @@ type Config struct {
 	// InMemory keeps the store in memory only; DBPath is then unused.
 	InMemory bool
 	// FS is the file system of the store; default the operating system's, or a new
-	// vfs.NewMem with InMemory. Tests hand in crashable ones.
-	FS vfs.FS
+	// an in-memory one with InMemory. Tests hand in crashable ones.
+	FS storage.FS
 	// BindIP lists the addresses to listen on; default 127.0.0.1. Names and IPv6 are allowed.
 	BindIP []string
 	// Port is the TCP port; default 27017. With AnyPort the system chooses one.
@@ -55,8 +55,8 @@ type Config struct {
 	Parameters []string
 	// Log receives all log lines; default text on standard error.
 	Log *slog.Logger
-	// LogRing also receives them when not nil, for getLog.
-	LogSink io.Writer
+	// LogSink holds the newest log lines, for getLog; see NewLogRing.
+	LogSink *command.LogRing
 	// RotateLog is what logRotate calls; nil means there is no log file.
 	RotateLog func() error
 	// Version, Commit stamp the binary.
@@ -86,9 +86,9 @@ func (c *Config) EnsureDefaults() {
 		c.DBPath = "data"
 	}
 	if c.FS == nil {
-		c.FS = vfs.Default
+		c.FS = storage.DiskFS()
 		if c.InMemory {
-			c.FS = vfs.NewMem()
+			c.FS = storage.NewMemFS()
 		}
 	}
 	if c.InMemory {
