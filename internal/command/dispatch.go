@@ -291,7 +291,5 @@ func (n *Node) count(c *Ctx, start time.Time, err error) {
 	} else if c.Command.Name == "getMore" {
 		n.Counters.top.add(c.DB+"."+c.ArgStr("collection"), "getMore", took)
 	}
-	if n.Observe != nil {
-		n.Observe(c, took, err)
-	}
+	n.profile(c, took, err)
 }

@@ -23,6 +23,7 @@ type Node struct {
 	Repl     Repl
 	Waiter   Waiter
 	Fail     *FailPoints
+	Profiler *Profiler
 	Log      *slog.Logger
 	LogRing  *LogRing
 	Clock    func() time.Time
@@ -35,8 +36,8 @@ type Node struct {
 	Status []StatusSection
 	// MapError gives the client's form of errors of the rooms below, nil if it has none.
 	MapError func(error) *mongoerr.Error
-	// Observe is told of every finished command (slow log, profiler); may be nil.
-	Observe func(c *Ctx, took time.Duration, err error)
+	// EnsureProfile makes a database's system.profile if it is not there.
+	EnsureProfile func(op *query.OpContext, db string) error
 	// Metrics appends further subdocuments of serverStatus's metrics; may be nil.
 	Metrics func(b *bson.Builder)
 	// Match compiles a filter for documents that no collection holds (currentOp, listDatabases …).
