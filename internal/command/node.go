@@ -38,6 +38,8 @@ type Node struct {
 	MapError func(error) *mongoerr.Error
 	// EnsureProfile makes a database's system.profile if it is not there.
 	EnsureProfile func(op *query.OpContext, db string) error
+	// DiskUsage returns the bytes used and the size of the file system of the store.
+	DiskUsage func() (used, total uint64, ok bool)
 	// Metrics appends further subdocuments of serverStatus's metrics; may be nil.
 	Metrics func(b *bson.Builder)
 	// Match compiles a filter for documents that no collection holds (currentOp, listDatabases …).

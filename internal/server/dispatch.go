@@ -27,7 +27,7 @@ type scratch struct {
 func (h Commands) Handle(ctx context.Context, c *Conn, req *wire.Request, out *wire.Reply) error {
 	res := h.Node.Handle(ctx, c, command.Request{
 		Body: req.Body, Sequences: c.scratch.fill(req.Sequences), Legacy: req.Legacy, LegacyDB: req.DB,
-		ExhaustOK: req.ExhaustAllowed, NoReply: req.NoReply,
+		ExhaustOK: req.ExhaustAllowed, NoReply: req.NoReply, Deep: req.Deep,
 	}, out.Doc())
 	c.scratch.clear()
 	if res.Drop {
@@ -35,6 +35,9 @@ func (h Commands) Handle(ctx context.Context, c *Conn, req *wire.Request, out *w
 	}
 	if res.Next != nil {
 		out.Continue(res.Next)
+	}
+	if res.Failed {
+		out.Fail()
 	}
 	return nil
 }
