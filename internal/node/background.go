@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync"
 	"time"
-
 )
 
 // noopInterval is how long the log may stay idle before a no-op keeps time moving.
@@ -46,4 +45,3 @@ func (n *Node) startBackground() {
 		return nil
 	})
 }
-

@@ -30,7 +30,7 @@ type Config struct {
 	// Port is the TCP port; default 27017. With AnyPort the system chooses one.
 	Port    int
 	AnyPort bool
-	// NoTCP leaves out the TCP listeners (embedded use over a Unix socket only).
+	// NoTCP listens nowhere: the node is used through Run only.
 	NoTCP bool
 	// UnixSocketPrefix is the directory of the Unix socket; default /tmp. NoUnixSocket leaves it out.
 	UnixSocketPrefix string

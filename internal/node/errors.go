@@ -30,9 +30,14 @@ func mapError(err error) *mongoerr.Error {
 	return nil
 }
 
+// parseExpr gives the filter language the expression language, for $expr.
+func compileFilter(filter bson.Raw) (*match.Matcher, error) {
+	return match.Compile(filter, match.Options{Expr: query.ExprParser})
+}
+
 // compileMatch compiles a filter for documents that stand in no collection.
 func compileMatch(filter bson.Raw) (func(bson.Raw) (bool, error), error) {
-	m, err := match.Compile(filter, match.Options{})
+	m, err := compileFilter(filter)
 	if err != nil {
 		return nil, err
 	}

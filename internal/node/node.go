@@ -29,9 +29,7 @@ type Node struct {
 	catalog *catalog.Catalog
 	seq     *oplog.Sequencer
 	log     *oplog.Log
-	noops   *oplog.NoopWriter
 	local   *query.Local
-	ttl     *query.TTLMonitor
 	set     *repl.Set
 	cmds    *command.Node
 	srv     *server.Server
@@ -97,12 +95,12 @@ func (n *Node) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	n.onClose(n.engine.Close)
-	n.catalog, err = catalog.Open(catalog.Options{Engine: n.engine, Logger: cfg.Log.With("component", "catalog")})
+	n.catalog, err = catalog.Open(catalog.Options{Engine: n.engine, CompileFilter: compileFilter, Now: cfg.Clock, Logger: cfg.Log.With("component", "catalog")})
 	if err != nil {
 		return err
 	}
-	n.onClose(n.catalog.Close)
-	stats, err := n.engine.Recover(ctx, n.catalog.Recover)
+	n.onClose(func() error { n.catalog.Close(); return nil })
+	stats, err := n.catalog.Recover(ctx)
 	if err != nil {
 		return fmt.Errorf("recovery: %w", err)
 	}
@@ -114,12 +112,17 @@ func (n *Node) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	n.onClose(n.seq.Close)
-	n.log, err = oplog.NewLog(n.seq, oplog.LogOptions{Size: cfg.OplogBytes, Retention: cfg.OplogMinRetention})
+	n.log, err = oplog.NewLog(n.seq, oplog.LogOptions{SizeBytes: cfg.OplogBytes, MinRetention: cfg.OplogMinRetention, Now: cfg.Clock, Logger: cfg.Log.With("component", "oplog")})
 	if err != nil {
 		return err
 	}
 	n.onClose(func() error { n.log.Close(); return nil })
-	return n.catalog.Start(ctx, n.seq, n.log)
+	if err := n.catalog.Start(n.seq, logView{n.log}); err != nil {
+		return err
+	}
+	n.local = query.NewLocal(query.LocalOptions{Catalog: n.catalog, Engine: n.engine, Log: n.seq, Logger: cfg.Log.With("component", "query")})
+	n.onClose(func() error { n.local.Close(); return nil })
+	return nil
 }
 
 // listen binds the addresses, so that the port is known to what comes next, but
@@ -134,6 +137,9 @@ func (n *Node) listen(ctx context.Context) (err error) {
 	}
 	if n.srv, err = server.New(sc); err != nil {
 		return err
+	}
+	if cfg.NoTCP {
+		return nil
 	}
 	if err := n.srv.Listen(ctx); err != nil {
 		return err
