@@ -175,14 +175,14 @@ func collectionDoc(coll *catalog.Collection, nameOnly bool) bson.Raw {
 	if nameOnly {
 		return b.Finish()
 	}
-	b.AppendDoc("options", coll.Options.Doc())
+	b.AppendDoc("options", coll.Options.Raw)
 	b.Doc("info").Bool("readOnly", coll.IsOplog())
 	if coll.UUID != (bson.UUID{}) {
 		b.UUID("uuid", coll.UUID)
 	}
 	b.End()
 	if id := coll.IDIndex(); id != nil {
-		b.AppendDoc("idIndex", id.Spec.Doc())
+		b.AppendDoc("idIndex", id.Spec.Raw)
 	}
 	return b.Finish()
 }
@@ -222,14 +222,14 @@ func runListIndexes(c *Ctx) error {
 	var docs []bson.Raw
 	for _, ix := range coll.AllIndexes() {
 		if c.ArgBool("includeIndexBuildInfo", false) {
-			b := bson.NewBuilder(nil).AppendDoc("spec", ix.Spec.Doc())
+			b := bson.NewBuilder(nil).AppendDoc("spec", ix.Spec.Raw)
 			if ix.Building() {
 				b.Doc("indexBuildInfo").End()
 			}
 			docs = append(docs, b.Finish())
 			continue
 		}
-		docs = append(docs, ix.Spec.Doc())
+		docs = append(docs, ix.Spec.Raw)
 	}
 	return c.Node.Cursors.OpenList(c.queryOp(), query.Namespace{DB: coll.NS.DB, Coll: coll.NS.Coll}, docs, size, given, c.Reply)
 }

@@ -1,0 +1,221 @@
+package command
+
+import (
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/catalog"
+	"github.com/cairndb/cairn/internal/mongoerr"
+	"github.com/cairndb/cairn/internal/oplog"
+)
+
+var ddlCommands = []Command{
+	{Name: "create", Flags: Write | V1 | AnyArgs, Run: runCreate, Help: "Makes a collection or a view."},
+	{Name: "drop", Flags: Write | V1, Run: runDrop, Help: "Drops a collection or a view."},
+	{Name: "dropDatabase", Flags: Write | V1, Run: runDropDatabase, Help: "Drops a database."},
+	{Name: "renameCollection", Flags: Write | AdminOnly, Run: runRename, Args: []Arg{{"to", TString, true}, {"dropTarget", TBoolLike | TBinData, false}, {"stayTemp", TBoolLike, false}}, Help: "Gives a collection another name."},
+	{Name: "collMod", Flags: Write | V1 | AnyArgs, Run: runCollMod, Help: "Changes options of a collection, an index or a view."},
+	{Name: "convertToCapped", Flags: Write, Run: runConvertToCapped, Args: []Arg{{"size", TNumber, true}}, Help: "Makes a collection a capped one."},
+	{Name: "createIndexes", Flags: Write | V1, Run: runCreateIndexes, Args: []Arg{{"indexes", TArray, true}, {"commitQuorum", TNumber | TString, false}, {"ignoreUnknownIndexOptions", TBoolLike, false}}, Help: "Builds indexes."},
+	{Name: "dropIndexes", Aliases: []string{"deleteIndexes"}, Flags: Write | V1, Run: runDropIndexes, Args: []Arg{{"index", TString | TArray | TObject, true}}, Help: "Drops indexes by name, key or '*'."},
+}
+
+// wroteFuture notes what DDL wrote; nil is nothing.
+func (c *Ctx) wroteFuture(f *oplog.Future) {
+	if f != nil {
+		c.Wrote(WriteResult{f.OpTime.TS, f.OpTime.Term})
+	}
+}
+
+func (c *Ctx) ddlNS() (catalog.Namespace, error) {
+	coll, err := c.Collection()
+	return catalog.Namespace{DB: c.DB, Coll: coll}, err
+}
+
+// ownArgs are the fields of a command but its name and the generic ones.
+func (c *Ctx) ownArgs() bson.Raw {
+	b := bson.NewBuilder(nil)
+	it := c.Body.Iter()
+	it.Next()
+	for it.Next() {
+		if genericArg(it.Key()) == nil {
+			b.Append(it.Key(), it.Value())
+		}
+	}
+	return b.Finish()
+}
+
+func runCreate(c *Ctx) error {
+	ns, err := c.ddlNS()
+	if err != nil {
+		return err
+	}
+	if err := c.writeLock(); err != nil {
+		return err
+	}
+	ctx, cancel := c.Op.Context()
+	defer cancel()
+	f, err := c.Node.Catalog.Create(ctx, ns, c.ownArgs())
+	c.wroteFuture(f)
+	return err
+}
+
+func runDrop(c *Ctx) error {
+	ns, err := c.ddlNS()
+	if err != nil {
+		return err
+	}
+	if err := c.writeLock(); err != nil {
+		return err
+	}
+	ctx, cancel := c.Op.Context()
+	defer cancel()
+	res, err := c.Node.Catalog.Drop(ctx, ns)
+	if mongoerr.Is(err, mongoerr.NamespaceNotFound) {
+		return nil // since 7.0 dropping what is not there succeeds
+	}
+	if err != nil {
+		return err
+	}
+	c.wroteFuture(res.Future)
+	if !res.View {
+		c.Reply.IntOrLong("nIndexesWas", int64(res.Indexes))
+	}
+	c.Reply.Str("ns", ns.String())
+	return nil
+}
+
+func runDropDatabase(c *Ctx) error {
+	if _, v := c.Body.First(); v.IsNumber() {
+		if n, _ := v.AsInt64(); n != 1 {
+			return mongoerr.New(5255100, "Have to pass 1 as 'dropDatabase' parameter")
+		}
+	}
+	if err := c.writeLock(); err != nil {
+		return err
+	}
+	ctx, cancel := c.Op.Context()
+	defer cancel()
+	f, err := c.Node.Catalog.DropDatabase(ctx, c.DB)
+	if err != nil {
+		return err
+	}
+	c.wroteFuture(f)
+	if f != nil {
+		c.Reply.Str("dropped", c.DB)
+	}
+	return nil
+}
+
+func runRename(c *Ctx) error {
+	_, v := c.Body.First()
+	if v.Type != bson.TypeString {
+		return wrongType("renameCollection.renameCollection", v.Type, TString)
+	}
+	from, err := splitNS(v.Str())
+	if err != nil {
+		return err
+	}
+	to, err := splitNS(c.ArgStr("to"))
+	if err != nil {
+		return err
+	}
+	if err := c.writeLock(); err != nil {
+		return err
+	}
+	ctx, cancel := c.Op.Context()
+	defer cancel()
+	f, err := c.Node.Catalog.Rename(ctx, catalog.Namespace{DB: from.DB, Coll: from.Coll}, catalog.Namespace{DB: to.DB, Coll: to.Coll},
+		catalog.RenameOptions{DropTarget: c.ArgBool("dropTarget", false), StayTemp: c.ArgBool("stayTemp", false)})
+	c.wroteFuture(f)
+	return err
+}
+
+func runCollMod(c *Ctx) error {
+	ns, err := c.ddlNS()
+	if err != nil {
+		return err
+	}
+	if err := c.writeLock(); err != nil {
+		return err
+	}
+	ctx, cancel := c.Op.Context()
+	defer cancel()
+	res, err := c.Node.Catalog.CollMod(ctx, ns, c.ownArgs())
+	if err != nil {
+		return err
+	}
+	c.wroteFuture(res.Future)
+	c.Reply.AppendElems(res.Reply)
+	return nil
+}
+
+func runConvertToCapped(c *Ctx) error {
+	ns, err := c.ddlNS()
+	if err != nil {
+		return err
+	}
+	if err := c.writeLock(); err != nil {
+		return err
+	}
+	ctx, cancel := c.Op.Context()
+	defer cancel()
+	f, err := c.Node.Catalog.ConvertToCapped(ctx, ns, c.ArgInt("size", 0))
+	c.wroteFuture(f)
+	return err
+}
+
+func runCreateIndexes(c *Ctx) error {
+	ns, err := c.ddlNS()
+	if err != nil {
+		return err
+	}
+	specs, err := c.ArgDocs("indexes")
+	if err != nil {
+		return err
+	}
+	if len(specs) == 0 {
+		return mongoerr.New(mongoerr.BadValue, "Must specify at least one index to create")
+	}
+	if err := c.writeLock(); err != nil {
+		return err
+	}
+	if c.ArgBool("ignoreUnknownIndexOptions", false) {
+		specs = catalog.KnownIndexOptions(specs)
+	}
+	ctx, cancel := c.Op.Context()
+	defer cancel()
+	res, err := c.Node.Catalog.CreateIndexes(ctx, ns, specs)
+	if err != nil {
+		return err
+	}
+	c.wroteFuture(res.Future)
+	c.Reply.IntOrLong("numIndexesBefore", int64(res.Before)).IntOrLong("numIndexesAfter", int64(res.After)).Bool("createdCollectionAutomatically", res.CreatedCollection)
+	if c.Node.Repl.SetName() != "" {
+		c.Reply.Str("commitQuorum", "votingMembers")
+	}
+	if res.Before == res.After {
+		c.Reply.Str("note", "all indexes already exist")
+	}
+	return nil
+}
+
+func runDropIndexes(c *Ctx) error {
+	ns, err := c.ddlNS()
+	if err != nil {
+		return err
+	}
+	if err := c.writeLock(); err != nil {
+		return err
+	}
+	ctx, cancel := c.Op.Context()
+	defer cancel()
+	res, err := c.Node.Catalog.DropIndexes(ctx, ns, c.Arg("index"))
+	if err != nil {
+		return err
+	}
+	c.wroteFuture(res.Future)
+	c.Reply.IntOrLong("nIndexesWas", int64(res.Before))
+	if res.Message != "" {
+		c.Reply.Str("msg", res.Message)
+	}
+	return nil
+}
