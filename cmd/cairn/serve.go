@@ -174,10 +174,12 @@ func startError(err error) error {
 	return &exitError{exitFailure, err}
 }
 
-// limitMemory keeps the process, not only its cache, inside what it may use.
+// limitMemory keeps the process, not only its cache, inside what it may use. Block
+// cache and memtables lie on Go's heap, so without a limit the collector would let
+// the process grow to a multiple of the cache.
 func limitMemory(s *node.Settings) {
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(node.MemoryLimit() * 8 / 10)
+		debug.SetMemoryLimit(min(s.CacheBytes+s.CacheBytes/4+384<<20, node.MemoryLimit()*85/100))
 	}
 }
 

@@ -90,7 +90,8 @@ func (n *Node) Close() error { return n.closeAll() }
 func (n *Node) openStore(ctx context.Context) (err error) {
 	cfg := &n.cfg
 	started := time.Now()
-	n.engine, err = storage.Open(storage.Options{Dir: cfg.DBPath, FS: cfg.FS, CacheBytes: cfg.CacheBytes, Logger: cfg.Log.With("component", "storage")})
+	n.engine, err = storage.Open(storage.Options{Dir: cfg.DBPath, FS: cfg.FS, CacheBytes: cfg.CacheBytes,
+		JournalSegmentBytes: min(max(cfg.OplogBytes/8, 1<<20), 64<<20), Logger: cfg.Log.With("component", "storage")})
 	if err != nil {
 		return err
 	}
