@@ -218,6 +218,7 @@ func (c *Catalog) beginWriteUUID(ctx context.Context, uuid bson.UUID) (*Collecti
 
 // newCollection returns a collection without indexes.
 func (c *Catalog) newCollection(ns Namespace, uuid bson.UUID, o *CollectionOptions, t storage.Table) (*Collection, error) {
+	ns = Namespace{strings.Clone(ns.DB), strings.Clone(ns.Coll)} // the caller's may lie in a request's buffer
 	coll := &Collection{NS: ns, UUID: uuid, Options: o, store: storage.RecordStore{Table: t}, cat: c, shared: &collShared{}}
 	return coll, coll.compileValidator()
 }

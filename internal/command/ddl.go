@@ -1,6 +1,9 @@
 package command
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/catalog"
 	"github.com/cairndb/cairn/internal/mongoerr"
@@ -27,7 +30,7 @@ func (c *Ctx) wroteFuture(f *oplog.Future) {
 
 func (c *Ctx) ddlNS() (catalog.Namespace, error) {
 	coll, err := c.Collection()
-	return catalog.Namespace{DB: c.DB, Coll: coll}, err
+	return catalog.Namespace{DB: strings.Clone(c.DB), Coll: strings.Clone(coll)}, err // the catalog keeps it
 }
 
 // ownArgs are the fields of a command but its name and the generic ones.
@@ -110,11 +113,11 @@ func runRename(c *Ctx) error {
 	if v.Type != bson.TypeString {
 		return wrongType("renameCollection.renameCollection", v.Type, TString)
 	}
-	from, err := splitNS(v.Str())
+	from, err := splitNS(strings.Clone(v.Str()))
 	if err != nil {
 		return err
 	}
-	to, err := splitNS(c.ArgStr("to"))
+	to, err := splitNS(strings.Clone(c.ArgStr("to")))
 	if err != nil {
 		return err
 	}
@@ -172,6 +175,9 @@ func runCreateIndexes(c *Ctx) error {
 	if err != nil {
 		return err
 	}
+	for i := range specs {
+		specs[i] = specs[i].Clone()
+	}
 	if len(specs) == 0 {
 		return mongoerr.New(mongoerr.BadValue, "Must specify at least one index to create")
 	}
@@ -179,7 +185,7 @@ func runCreateIndexes(c *Ctx) error {
 		return err
 	}
 	if c.ArgBool("ignoreUnknownIndexOptions", false) {
-		specs = catalog.KnownIndexOptions(specs)
+		specs = knownIndexOptions(specs)
 	}
 	ctx, cancel := c.Op.Context()
 	defer cancel()
@@ -192,7 +198,7 @@ func runCreateIndexes(c *Ctx) error {
 	if c.Node.Repl.SetName() != "" {
 		c.Reply.Str("commitQuorum", "votingMembers")
 	}
-	if res.Before == res.After {
+	if res.AllExist {
 		c.Reply.Str("note", "all indexes already exist")
 	}
 	return nil
@@ -213,9 +219,28 @@ func runDropIndexes(c *Ctx) error {
 		return err
 	}
 	c.wroteFuture(res.Future)
-	c.Reply.IntOrLong("nIndexesWas", int64(res.Before))
-	if res.Message != "" {
-		c.Reply.Str("msg", res.Message)
+	c.Reply.IntOrLong("nIndexesWas", int64(res.Was))
+	if res.All {
+		c.Reply.Str("msg", "non-_id indexes dropped for collection")
 	}
 	return nil
+}
+
+// indexOptions are the fields of an index specification that MongoDB knows.
+var indexOptions = []string{"2dsphereIndexVersion", "background", "bits", "clustered", "collation", "default_language", "expireAfterSeconds", "hidden", "key",
+	"language_override", "max", "min", "name", "ns", "partialFilterExpression", "prepareUnique", "sparse", "storageEngine", "textIndexVersion", "unique", "v", "weights", "wildcardProjection"}
+
+// knownIndexOptions drops the fields of specifications that MongoDB does not know.
+func knownIndexOptions(specs []bson.Raw) []bson.Raw {
+	out := make([]bson.Raw, len(specs))
+	for i, s := range specs {
+		b := bson.NewBuilder(nil)
+		for k, v := range s.Elems() {
+			if slices.Contains(indexOptions, k) {
+				b.Append(k, v)
+			}
+		}
+		out[i] = b.Finish()
+	}
+	return out
 }

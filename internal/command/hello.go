@@ -22,7 +22,7 @@ var helloArgs = []Arg{
 	{Name: "maxAwaitTimeMS", Types: TNumber}, {Name: "helloOk", Types: TBoolLike}, {Name: "loadBalanced", Types: TBool},
 	{Name: "saslSupportedMechs", Types: TString}, {Name: "speculativeAuthenticate", Types: TObject},
 	{Name: "internalClient", Types: TObject}, {Name: "hostInfo", Types: TString}, {Name: "forShell", Types: TBoolLike},
-	{Name: "hangUpOnStepDown", Types: TBool}, {Name: "backpressure", Types: TBool},
+	{Name: "hangUpOnStepDown", Types: TBool}, {Name: "backpressure", Types: TBool | TString},
 }
 
 var helloCommands = []Command{

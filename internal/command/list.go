@@ -32,18 +32,17 @@ func runListDatabases(c *Ctx) error {
 	if err != nil {
 		return err
 	}
-	v := c.Node.Catalog.Pin()
 	nameOnly := c.ArgBool("nameOnly", false)
 	total := int64(0)
 	c.Reply.Array("databases")
-	for _, name := range v.Databases() {
+	for _, name := range c.Node.Catalog.Databases() {
 		b := bson.NewBuilder(nil).Str("name", name)
 		size := int64(0)
 		if !nameOnly {
-			if size, err = c.databaseSize(v, name); err != nil {
+			if size, err = c.databaseSize(name); err != nil {
 				return err
 			}
-			b.Int64("sizeOnDisk", size).Bool("empty", databaseEmpty(v, name))
+			b.Int64("sizeOnDisk", size).Bool("empty", c.databaseEmpty(name))
 		}
 		doc := b.Finish()
 		ok, err := keep(doc)
@@ -62,8 +61,8 @@ func runListDatabases(c *Ctx) error {
 	return nil
 }
 
-func databaseEmpty(v *catalog.Version, name string) bool {
-	for _, coll := range v.Collections(name) {
+func (c *Ctx) databaseEmpty(name string) bool {
+	for _, coll := range c.Node.Catalog.Collections(name) {
 		if coll.Count() > 0 {
 			return false
 		}
@@ -73,8 +72,8 @@ func databaseEmpty(v *catalog.Version, name string) bool {
 
 // databaseSize estimates the bytes on disk. What is still in memory counts with the
 // size of its documents, so that a database never seems to be empty.
-func (c *Ctx) databaseSize(v *catalog.Version, name string) (total int64, err error) {
-	for _, coll := range v.Collections(name) {
+func (c *Ctx) databaseSize(name string) (total int64, err error) {
+	for _, coll := range c.Node.Catalog.Collections(name) {
 		s, err := c.sizes(coll)
 		if err != nil {
 			return 0, err
@@ -146,7 +145,7 @@ func runListCollections(c *Ctx) error {
 		doc  bson.Raw
 	}
 	var items []item
-	for _, coll := range v.Collections(c.DB) {
+	for _, coll := range c.Node.Catalog.Collections(c.DB) {
 		items = append(items, item{coll.NS.Coll, collectionDoc(coll, nameOnly)})
 	}
 	for _, view := range v.Views(c.DB) {
@@ -201,11 +200,8 @@ func (c *Ctx) lookup() (*catalog.Collection, error) {
 		return nil, mongoerr.New(mongoerr.NamespaceNotFound, "No namespace with UUID: %s", *id)
 	}
 	cns := catalog.Namespace{DB: ns.DB, Coll: ns.Coll}
-	if coll := v.Lookup(cns); coll != nil {
-		return coll, nil
-	}
-	if v.View(cns) != nil {
-		return nil, mongoerr.New(mongoerr.CommandNotSupportedOnView, "Namespace %s is a view, not a collection", ns)
+	if coll, err := c.Node.Catalog.Resolve(cns); coll != nil || err != nil {
+		return coll, err
 	}
 	return nil, mongoerr.New(mongoerr.NamespaceNotFound, "ns does not exist: %s", ns)
 }
@@ -299,7 +295,7 @@ func runDBStats(c *Ctx) error {
 	}
 	v := c.Node.Catalog.Pin()
 	var objects, data, storage, indexes, indexSize int64
-	colls := v.Collections(c.DB)
+	colls := c.Node.Catalog.Collections(c.DB)
 	for _, coll := range colls {
 		s, err := c.sizes(coll)
 		if err != nil {

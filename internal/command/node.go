@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/catalog"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/query"
 	"github.com/cairndb/cairn/internal/session"
@@ -16,6 +17,8 @@ import (
 // first request; it is not changed afterwards.
 type Node struct {
 	Table    *Table
+	Catalog  *catalog.Catalog
+	Cursors  *query.Cursors
 	Exec     query.Executor
 	Ops      *session.Operations
 	Sessions *session.Sessions

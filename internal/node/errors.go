@@ -3,8 +3,11 @@ package node
 import (
 	"errors"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/expr"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/storage"
@@ -30,9 +33,28 @@ func mapError(err error) *mongoerr.Error {
 	return nil
 }
 
-// parseExpr gives the filter language the expression language, for $expr.
+// compileFilter compiles filters that outlive an operation (validators, partial
+// indexes): many goroutines use one at once, so each evaluation of a $expr borrows an
+// environment.
 func compileFilter(filter bson.Raw) (*match.Matcher, error) {
-	return match.Compile(filter, match.Options{Expr: query.ExprParser})
+	return match.Compile(filter.Clone(), match.Options{Expr: func(v bson.Value) (match.ExprFunc, error) {
+		e, err := expr.Parse(v, expr.NewParseContext())
+		if err == nil {
+			e, err = e.Optimize()
+		}
+		if err != nil {
+			return nil, err
+		}
+		envs := sync.Pool{New: func() any { return &expr.Env{} }}
+		return func(doc bson.Raw) (bson.Value, error) {
+			env := envs.Get().(*expr.Env)
+			defer envs.Put(env)
+			env.Now = bson.NewDateTime(time.Now())
+			env.Reset(doc)
+			val, err := e.Eval(env)
+			return bson.V(val.Truthy()), err
+		}, nil
+	}})
 }
 
 // compileMatch compiles a filter for documents that stand in no collection.

@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/catalog"
+	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/oplog"
 	"github.com/cairndb/cairn/internal/query"
 	"github.com/cairndb/cairn/internal/repl"
@@ -91,9 +93,21 @@ func (n *Node) logNoop(ctx context.Context, e oplog.Entry) error {
 	return f.WaitJournaled(ctx)
 }
 
+// ensureCapped makes a capped collection if it is not there.
+func (n *Node) ensureCapped(ctx context.Context, ns catalog.Namespace, size int) error {
+	if n.catalog.Pin().Exists(ns) {
+		return nil
+	}
+	_, err := n.catalog.Create(ctx, ns, bson.D("capped", true, "size", size))
+	if mongoerr.Is(err, mongoerr.NamespaceExists) {
+		return nil
+	}
+	return err
+}
+
 // startupLog adds this start to local.startup_log.
 func (n *Node) startupLog(ctx context.Context) error {
-	if err := n.catalog.EnsureCapped(ctx, "local", startupColl, startupBytes); err != nil {
+	if err := n.ensureCapped(ctx, catalog.Namespace{DB: "local", Coll: startupColl}, startupBytes); err != nil {
 		return err
 	}
 	host := n.cmds.Host

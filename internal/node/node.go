@@ -66,6 +66,7 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := n.startupLog(ctx); err != nil {
 		return nil, err
 	}
+	n.local.Start()
 	n.startBackground()
 	n.srv.Start()
 	n.onClose(n.stopServer)
@@ -105,8 +106,8 @@ func (n *Node) openStore(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("recovery: %w", err)
 	}
-	if stats.Records > 0 {
-		cfg.Log.Info("replayed the journal", "component", "node", "entries", stats.Records, "bytes", stats.Bytes, "took", time.Since(started).Round(time.Millisecond))
+	if stats.Units > 0 {
+		cfg.Log.Info("replayed the journal", "component", "node", "entries", stats.Entries, "units", stats.Units, "bytes", stats.Bytes, "took", time.Since(started).Round(time.Millisecond))
 	}
 	n.seq, err = oplog.NewSequencer(n.engine, oplog.SequencerOptions{Now: cfg.Clock, Logger: cfg.Log.With("component", "oplog")})
 	if err != nil {
@@ -118,7 +119,7 @@ func (n *Node) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	n.onClose(func() error { n.log.Close(); return nil })
-	if err := n.catalog.Start(n.seq, logView{n.log}); err != nil {
+	if err := n.catalog.Start(n.seq, n.log); err != nil {
 		return err
 	}
 	n.local = query.NewLocal(query.LocalOptions{Catalog: n.catalog, Engine: n.engine, Log: n.seq, Logger: cfg.Log.With("component", "query")})
@@ -214,6 +215,9 @@ func (n *Node) wireCommands() {
 			n.local.Cursors().KillIf(func(i query.CursorInfo) bool { return of(i.LSID) })
 		},
 		ResizeOplog: n.resizeOplog,
+		EnsureProfile: func(op *query.OpContext, db string) error {
+			return n.ensureCapped(op.Ctx, catalog.Namespace{DB: db, Coll: catalog.SystemProfile}, 1<<20)
+		},
 	}
 	n.cmds.Status = n.statusSections()
 	n.addParameters()
@@ -240,9 +244,6 @@ func (n *Node) resizeOplog(bytes *int64, hours *float64) error {
 
 // parsedOptions is getCmdLineOpts' parsed document.
 func (n *Node) parsedOptions() bson.Raw {
-	if n.cfg.Parsed != nil {
-		return n.cfg.Parsed
-	}
 	b := bson.NewBuilder(nil)
 	b.Doc("net").Str("bindIp", strings.Join(n.cfg.BindIP, ",")).IntOrLong("port", int64(n.port)).End()
 	if n.cfg.ReplSet != "" {

@@ -91,10 +91,11 @@ func (n *Node) addParameters() {
 	p.AddInt("cursorTimeoutMillis", "how long a cursor may stay idle", 1, 1<<40,
 		func() int64 { return n.local.Cursors().Timeout().Milliseconds() },
 		func(ms int64) { n.local.Cursors().SetTimeout(time.Duration(ms) * time.Millisecond) })
-	p.AddBool("ttlMonitorEnabled", "whether expired documents are deleted", n.local.TTLEnabled, n.local.SetTTLEnabled)
+	p.AddBool("ttlMonitorEnabled", "whether expired documents are deleted", func() bool { _, on := n.local.TTL(); return on },
+		func(on bool) { every, _ := n.local.TTL(); n.local.SetTTL(every, on) })
 	p.AddInt("ttlMonitorSleepSecs", "seconds between two looks for expired documents", 1, 1<<31-1,
-		func() int64 { return int64(n.local.TTLInterval().Seconds()) },
-		func(s int64) { n.local.SetTTLInterval(time.Duration(s) * time.Second) })
+		func() int64 { every, _ := n.local.TTL(); return int64(every.Seconds()) },
+		func(s int64) { _, on := n.local.TTL(); n.local.SetTTL(time.Duration(s)*time.Second, on) })
 	p.AddInt("journalCommitInterval", "milliseconds that a write may stay unsynced when nobody waits", 1, 500,
 		func() int64 { return n.seq.CommitInterval().Milliseconds() },
 		func(ms int64) { n.seq.SetCommitInterval(time.Duration(ms) * time.Millisecond) })

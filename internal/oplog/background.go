@@ -45,7 +45,7 @@ func (s *Sequencer) syncLoop() {
 		case <-s.bg.quit:
 			return
 		}
-		timer.Reset(s.opt.CommitInterval)
+		timer.Reset(s.CommitInterval())
 		select {
 		case <-timer.C:
 		case <-s.bg.quit:
@@ -61,6 +61,13 @@ func (s *Sequencer) syncLoop() {
 		}
 	}
 }
+
+// CommitInterval is the longest time that an applied unit stays unsynced when nobody
+// waits for it.
+func (s *Sequencer) CommitInterval() time.Duration { return time.Duration(s.interval.Load()) }
+
+// SetCommitInterval changes it, from the next write on.
+func (s *Sequencer) SetCommitInterval(d time.Duration) { s.interval.Store(int64(d)) }
 
 func (s *Sequencer) background() error {
 	end := s.j.Appended()

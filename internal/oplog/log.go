@@ -194,3 +194,18 @@ func (l *Log) Resize(size int64, retention *time.Duration) error {
 	l.mu.Unlock()
 	return l.Truncate()
 }
+
+// TimestampOf returns the ts of the entry with that journal index, if it is still there.
+func (l *Log) TimestampOf(index uint64) (Timestamp, bool) {
+	r, err := l.j.NewReader(journal.FromIndex(index).Undurable())
+	if err != nil {
+		return 0, false
+	}
+	defer r.Close()
+	for r.Next() {
+		if rec := r.Record(); rec.Index >= index && rec.TS != 0 {
+			return Timestamp(rec.TS), true
+		}
+	}
+	return 0, false
+}

@@ -71,8 +71,9 @@ type Sequencer struct {
 		recs  []journal.Record
 		sets  []*storage.WriteSet
 	}
-	term    atomic.Int64
-	ceiling atomic.Uint64 // every ts given out is below; safe on disk
+	term     atomic.Int64
+	interval atomic.Int64  // CommitInterval
+	ceiling  atomic.Uint64 // every ts given out is below; safe on disk
 
 	visible visible
 	bg      background
@@ -95,6 +96,7 @@ func NewSequencer(e *storage.Engine, o SequencerOptions) (*Sequencer, error) {
 	o.ensureDefaults()
 	s := &Sequencer{opt: o, engine: e, j: e.Journal()}
 	s.term.Store(o.Term)
+	s.interval.Store(int64(o.CommitInterval))
 	end := s.j.Appended()
 	if applied := e.Applied(); applied.Pos != end.Pos {
 		return nil, fmt.Errorf("oplog: the engine is at position %d, the journal ends at %d: recover first", applied.Pos, end.Pos)
