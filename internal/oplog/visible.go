@@ -101,8 +101,3 @@ func (s *Sequencer) WaitVisible(ctx context.Context, index uint64) error {
 func (s *Sequencer) Sync(ctx context.Context) error {
 	return s.j.SyncWait(ctx, s.visible.mark().Pos)
 }
-
-// WaitVisible returns when the entry of the given index is visible.
-func (s *Sequencer) WaitVisible(ctx context.Context, index uint64) error {
-	return s.visible.wait(ctx, index)
-}

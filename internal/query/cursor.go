@@ -91,6 +91,13 @@ func (c *Cursors) SetTimeout(d time.Duration) {
 	c.timeout = d
 }
 
+// Timeout returns how long a cursor may stay idle.
+func (c *Cursors) Timeout() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.timeout
+}
+
 // add registers cur and gives it an id that cannot be guessed.
 func (c *Cursors) add(cur *Cursor) int64 {
 	c.mu.Lock()

@@ -46,6 +46,11 @@ func (l *Local) SetTTL(every time.Duration, enabled bool) {
 	}
 }
 
+// TTL returns the pause between rounds and whether the monitor works.
+func (l *Local) TTL() (every time.Duration, enabled bool) {
+	return time.Duration(l.ttl.every.Load()), l.ttl.enabled.Load()
+}
+
 // TTLStats are serverStatus's metrics.ttl.
 func (l *Local) TTLStats() (passes, deleted int64) { return l.ttl.passes.Load(), l.ttl.deleted.Load() }
 
