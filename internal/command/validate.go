@@ -6,7 +6,44 @@ import (
 )
 
 var validateCommands = []Command{
+	{Name: "validate", Flags: Read, Run: runValidate, Args: []Arg{{"full", TBoolLike, false}, {"repair", TBoolLike, false}, {"metadata", TBoolLike, false},
+		{"checkBSONConformance", TBoolLike, false}, {"background", TBoolLike, false}, {"fixMultikey", TBoolLike, false}, {"enforceFastCount", TBoolLike, false}},
+		Help: "Checks a collection's documents, indexes and counters against each other."},
 	{Name: "dbHash", Aliases: []string{"dbhash"}, Flags: Read, Run: runDBHash, Args: []Arg{{"collections", TArray, false}}, Help: "Hashes the documents of a database's collections."},
+}
+
+func runValidate(c *Ctx) error {
+	coll, err := c.lookup()
+	if err != nil {
+		return err
+	}
+	if c.ArgBool("repair", false) || c.ArgBool("fixMultikey", false) {
+		return mongoerr.New(mongoerr.CommandNotSupported, "validate does not repair in this version of Cairn: restore a backup, or rebuild the indexes")
+	}
+	ctx, cancel := c.Op.Context()
+	defer cancel()
+	res, err := coll.Validate(ctx, c.ArgBool("full", false))
+	if err != nil {
+		return err
+	}
+	b := c.Reply
+	b.Str("ns", coll.NS.String()).UUID("uuid", coll.UUID).IntOrLong("nInvalidDocuments", res.InvalidDocuments).Int32("nNonCompliantDocuments", 0).
+		IntOrLong("nrecords", res.Records).Int32("nIndexes", int32(len(res.Indexes)))
+	b.Doc("keysPerIndex")
+	for _, ix := range res.Indexes {
+		b.IntOrLong(ix.Name, ix.Keys)
+	}
+	b.End().Doc("indexDetails")
+	for _, ix := range res.Indexes {
+		b.Doc(ix.Name).Bool("valid", len(ix.Errors) == 0)
+		if len(ix.Errors) > 0 {
+			b.Any("errors", ix.Errors)
+		}
+		b.End()
+	}
+	b.End().Bool("valid", res.Valid()).Bool("repaired", false).Any("warnings", nonNil(res.Warnings)).Any("errors", nonNil(res.Errors)).
+		Any("extraIndexEntries", res.Extra).Any("missingIndexEntries", res.Missing).Array("corruptRecords").End()
+	return nil
 }
 
 func nonNil(s []string) []string {
