@@ -74,7 +74,7 @@ func (c *Ctx) databaseEmpty(name string) bool {
 // size of its documents, so that a database never seems to be empty.
 func (c *Ctx) databaseSize(name string) (total int64, err error) {
 	for _, coll := range c.Node.Catalog.Collections(name) {
-		s, err := c.sizes(coll)
+		s, err := c.Node.sizes(coll)
 		if err != nil {
 			return 0, err
 		}
@@ -91,13 +91,13 @@ type collSizes struct {
 
 const minTableBytes = 4096 // as an empty table is shown
 
-func (c *Ctx) sizes(coll *catalog.Collection) (s collSizes, err error) {
-	n, err := coll.StorageSize()
+func (n *Node) sizes(coll *catalog.Collection) (s collSizes, err error) {
+	size, err := coll.StorageSize()
 	if err != nil {
 		return s, err
 	}
-	s.storage = max(int64(n), minTableBytes)
-	if int64(n) == 0 && !coll.IsOplog() {
+	s.storage = max(int64(size), minTableBytes)
+	if size == 0 && !coll.IsOplog() {
 		s.storage = max(coll.DataSize(), minTableBytes)
 	}
 	s.indexes = map[string]int64{}
@@ -255,12 +255,12 @@ func runCollStats(c *Ctx) error {
 		return err
 	}
 	c.Reply.Str("ns", coll.NS.String())
-	return c.WriteCollStats(c.Reply, coll, scale)
+	return c.Node.writeStorageStats(c.Reply, coll, scale)
 }
 
-// WriteCollStats appends the storage figures of collStats and $collStats.
-func (c *Ctx) WriteCollStats(b *bson.Builder, coll *catalog.Collection, scale int64) error {
-	s, err := c.sizes(coll)
+// writeStorageStats appends the storage figures of collStats and $collStats.
+func (n *Node) writeStorageStats(b *bson.Builder, coll *catalog.Collection, scale int64) error {
+	s, err := n.sizes(coll)
 	if err != nil {
 		return err
 	}
@@ -297,7 +297,7 @@ func runDBStats(c *Ctx) error {
 	var objects, data, storage, indexes, indexSize int64
 	colls := c.Node.Catalog.Collections(c.DB)
 	for _, coll := range colls {
-		s, err := c.sizes(coll)
+		s, err := c.Node.sizes(coll)
 		if err != nil {
 			return err
 		}

@@ -75,10 +75,11 @@ func runCurrentOp(c *Ctx) error {
 		return err
 	}
 	c.Reply.Array("inprog")
-	for _, i := range c.Node.Ops.Snapshot() {
-		d := bson.NewBuilder(nil)
-		c.Node.WriteOp(d, i)
-		doc := d.Finish()
+	docs, err := c.Node.CurrentOp(nil)
+	if err != nil {
+		return err
+	}
+	for _, doc := range docs {
 		ok, err := match(doc)
 		if err != nil {
 			return err
@@ -92,6 +93,46 @@ func runCurrentOp(c *Ctx) error {
 		c.Reply.Bool("fsyncLock", true).Str("info", "use db.fsyncUnlock() to terminate the fsync write/snapshot lock")
 	}
 	return nil
+}
+
+// CurrentOp returns the documents of $currentOp: what runs, and with idleCursors the
+// cursors that wait. Without access control everybody sees all.
+func (n *Node) CurrentOp(spec bson.Raw) (docs []bson.Raw, err error) {
+	for k, v := range spec.Elems() {
+		switch k {
+		case "allUsers", "idleConnections", "idleCursors", "idleSessions", "localOps", "backtrace", "truncateOps":
+			if v.Type != bson.TypeBool {
+				return nil, mongoerr.New(mongoerr.FailedToParse, "The '%s' parameter of the $currentOp stage must be a boolean value, but found: %s", k, v.Type)
+			}
+		default:
+			return nil, mongoerr.New(mongoerr.FailedToParse, "Unrecognized option '%s' in $currentOp stage.", k)
+		}
+	}
+	for _, i := range n.Ops.Snapshot() {
+		b := bson.NewBuilder(nil)
+		n.WriteOp(b, i)
+		docs = append(docs, b.Finish())
+	}
+	if !spec.Get("idleCursors").Truthy() {
+		return docs, nil
+	}
+	for _, c := range n.Cursors.List() {
+		if !c.Idle {
+			continue
+		}
+		b := bson.NewBuilder(nil).Str("type", "idleCursor").Str("host", n.Host.Hostname).Str("ns", c.NS.String())
+		if c.LSID != nil {
+			b.AppendDoc("lsid", c.LSID)
+		}
+		b.Doc("cursor").Int64("cursorId", c.ID).Date("createdDate", bson.NewDateTime(c.Created)).Date("lastAccessDate", bson.NewDateTime(c.LastAccess)).
+			Int64("nDocsReturned", c.Returned).Int64("nBatchesReturned", c.Batches).Bool("noCursorTimeout", c.NoTimeout).
+			Bool("tailable", c.Tailable).Bool("awaitData", c.AwaitData)
+		if c.Command != nil {
+			b.AppendDoc("originatingCommand", c.Command)
+		}
+		docs = append(docs, b.End().Finish())
+	}
+	return docs, nil
 }
 
 func runKillOp(c *Ctx) error {

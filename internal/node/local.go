@@ -80,6 +80,9 @@ func (n *Node) openReplSet(ctx context.Context) error {
 		return n.set.Initiate(ctx, nil)
 	}
 	if n.set.Initiated() {
+		if err := n.retryable.EnsureCollections(ctx); err != nil {
+			return err
+		}
 		return n.logNoop(ctx, oplog.NoopEntry(bson.D("msg", "new primary")))
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,10 +33,12 @@ type Node struct {
 	local   *query.Local
 	set     *repl.Set
 	cmds    *command.Node
-	srv     *server.Server
-	port    int
-	bg      *background
-	closers []func() error // run in reverse order
+
+	sessions  *session.Sessions
+	retryable *session.Retryable
+	srv       *server.Server
+	port      int
+	closers   []func() error // run in reverse order
 }
 
 // Start opens the store, replays what a crash left, and listens.
@@ -66,7 +69,6 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := n.startupLog(ctx); err != nil {
 		return nil, err
 	}
-	n.local.Start()
 	n.startBackground()
 	n.srv.Start()
 	n.onClose(n.stopServer)
@@ -102,6 +104,9 @@ func (n *Node) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	n.onClose(func() error { n.catalog.Close(); return nil })
+	n.sessions = session.NewSessions()
+	n.retryable = session.NewRetryable(n.catalog, session.RetryableOptions{Sessions: n.sessions, Expired: n.endSessionWork, Now: cfg.Clock, Logger: cfg.Log.With("component", "session")})
+	n.catalog.AddObserver(n.retryable)
 	stats, err := n.catalog.Recover(ctx)
 	if err != nil {
 		return fmt.Errorf("recovery: %w", err)
@@ -122,7 +127,9 @@ func (n *Node) openStore(ctx context.Context) (err error) {
 	if err := n.catalog.Start(n.seq, n.log); err != nil {
 		return err
 	}
-	n.local = query.NewLocal(query.LocalOptions{Catalog: n.catalog, Engine: n.engine, Log: n.seq, Logger: cfg.Log.With("component", "query")})
+	n.retryable.Start(n.log)
+	n.onClose(func() error { n.retryable.Close(); return nil })
+	n.local = query.NewLocal(query.LocalOptions{Catalog: n.catalog, Engine: n.engine, Log: n.seq, Sessions: n.retryable, Stats: statsProvider{n}, Logger: cfg.Log.With("component", "query")})
 	n.onClose(func() error { n.local.Close(); return nil })
 	return nil
 }
@@ -162,6 +169,14 @@ func (n *Node) stopServer() error {
 	return n.srv.Shutdown(ctx)
 }
 
+// endSessionWork closes the cursors of expired sessions.
+func (n *Node) endSessionWork(ids []bson.UUID) {
+	n.local.Cursors().KillIf(func(i query.CursorInfo) bool {
+		id, ok := i.LSID.Get("id").UUID()
+		return ok && slices.Contains(ids, id)
+	})
+}
+
 // Port returns the TCP port.
 func (n *Node) Port() int { return n.port }
 
@@ -197,7 +212,7 @@ func (n *Node) wireCommands() {
 	}
 	*n.cmds = command.Node{
 		Table: command.NewTable(command.All()...), Exec: n.local, Catalog: n.catalog, Cursors: n.local.Cursors(),
-		Ops: session.NewOperations(), Sessions: session.NewSessions(), Params: command.NewParameters(), Repl: n.set,
+		Ops: session.NewOperations(), Sessions: n.sessions, Retryable: n.retryable, Params: command.NewParameters(), Repl: n.set,
 		Waiter: waiter{n.seq}, Fail: command.NewFailPoints(), Profiler: command.NewProfiler(), Log: cfg.Log.With("component", "command"), LogRing: ring, Clock: cfg.Clock,
 		Host:      command.HostInfo{Hostname: net.JoinHostPort(host, strconv.Itoa(n.port)), Port: n.port, PID: os.Getpid(), Started: cfg.Clock()},
 		Build:     command.BuildInfo{MongoVersion: MongoVersion, Version: cfg.Version, GitVersion: cfg.Commit, GoVersion: runtime.Version()},

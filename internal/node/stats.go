@@ -1,0 +1,21 @@
+package node
+
+import (
+	"context"
+
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/query"
+)
+
+// statsProvider answers $collStats and $currentOp from the command layer's figures.
+type statsProvider struct{ n *Node }
+
+// CollStats implements query.StatsProvider.
+func (s statsProvider) CollStats(ctx context.Context, ns query.Namespace, spec bson.Raw) (bson.Raw, error) {
+	return s.n.cmds.CollStats(ctx, ns, spec)
+}
+
+// CurrentOp implements query.StatsProvider.
+func (s statsProvider) CurrentOp(_ context.Context, spec bson.Raw) ([]bson.Raw, error) {
+	return s.n.cmds.CurrentOp(spec)
+}
