@@ -172,7 +172,15 @@ func (e *explained) special(r *ExplainRequest) *plan.Solution {
 		if !ok {
 			return nil
 		}
-		return &plan.Solution{Root: &plan.Node{Stage: plan.Express, Index: e.t.idIndex(), Bounds: []plan.Intervals{{plan.Point(c.Value)}}}}
+		n := &plan.Node{Stage: plan.Express, Index: e.t.idIndex(), Bounds: []plan.Intervals{{plan.Point(c.Value)}}}
+		if e.q.Projection != nil {
+			st := plan.ProjectionDefault
+			if e.q.Projection.Simple() {
+				st = plan.ProjectionSimple
+			}
+			n = &plan.Node{Stage: st, Projection: e.q.Projection, ProjSpec: e.q.ProjSpec, Kids: []*plan.Node{n}}
+		}
+		return &plan.Solution{Root: n}
 	}
 	return nil
 }

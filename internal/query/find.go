@@ -2,10 +2,12 @@ package query
 
 import (
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/eval/match"
+	"github.com/cairndb/cairn/internal/eval/project"
 	"github.com/cairndb/cairn/internal/eval/sortkey"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/query/exec"
@@ -61,9 +63,14 @@ func firstLimit(given bool, n int64) int64 {
 
 // pointRead reports whether the request is for one document by its _id and nothing else.
 func (r *FindRequest) pointRead() (bson.Value, bool) {
-	if r.Skip != 0 || !r.Projection.IsEmpty() || !r.Hint.IsMissing() || r.Min != nil || r.Max != nil || r.ReturnKey ||
+	if r.Skip != 0 || !r.Hint.IsMissing() || r.Min != nil || r.Max != nil || r.ReturnKey ||
 		r.ShowRecordID || r.Tailable || (r.HasBatchSize && r.BatchSize == 0) || r.RequestResume || r.ResumeAfter != nil {
 		return bson.Value{}, false
+	}
+	for it := r.Projection.Iter(); it.Next(); {
+		if v := it.Value(); !v.IsNumber() && v.Type != bson.TypeBool {
+			return bson.Value{}, false
+		}
 	}
 	return pointID(r.Filter)
 }
@@ -97,11 +104,26 @@ func (l *Local) findByID(op *OpContext, r *FindRequest, t *target, id bson.Value
 	if err := op.Interrupt(); err != nil {
 		return err
 	}
+	var proj *project.Projection
+	var sc *scope
+	if !r.Projection.IsEmpty() {
+		var err error
+		if sc, err = newScope(op, r.Let); err != nil {
+			return err
+		}
+		if proj, err = sc.projection(r.Projection, idFilter(r.Filter, sc)); err != nil {
+			return err
+		}
+	}
+	buf := docBuffers.Get().(*[]byte)
+	defer docBuffers.Put(buf)
 	var doc bson.Raw
 	rid, err := t.coll.FindID(l.eng, id)
 	if err == nil {
 		op.Stats.KeysExamined = 1
-		doc, err = t.coll.Get(l.eng, rid, nil)
+		if doc, err = t.coll.Get(l.eng, rid, *buf); err == nil && cap(doc) <= maxKeptBuffer {
+			*buf = doc
+		}
 	}
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
@@ -112,6 +134,11 @@ func (l *Local) findByID(op *OpContext, r *FindRequest, t *target, id bson.Value
 			return err
 		}
 	}
+	if doc != nil && proj != nil {
+		if doc, err = proj.Apply(doc, &project.Extra{Env: sc.env}); err != nil {
+			return err
+		}
+	}
 	appendCursor(out, "firstBatch", func() {
 		if doc != nil {
 			out.AppendDoc("", doc)
@@ -119,6 +146,21 @@ func (l *Local) findByID(op *OpContext, r *FindRequest, t *target, id bson.Value
 		}
 	}, 0, r.NS)
 	return nil
+}
+
+// docBuffers are for documents that are copied into the reply at once.
+var docBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxKeptBuffer bounds a buffer that is kept for reuse.
+const maxKeptBuffer = 64 << 10
+
+// idFilter parses a filter on _id, for projections that look at it.
+func idFilter(f bson.Raw, sc *scope) match.Node {
+	n, err := sc.filter(f)
+	if err != nil {
+		return &match.And{} // pointID saw to it that there is nothing to refuse
+	}
+	return n
 }
 
 // appendCursor appends the cursor document of a reply.

@@ -9,6 +9,7 @@ import (
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/catalog"
 	"github.com/cairndb/cairn/internal/oplog"
+	"github.com/cairndb/cairn/internal/query/exec"
 	"github.com/cairndb/cairn/internal/query/plan"
 	"github.com/cairndb/cairn/internal/storage"
 )
@@ -75,6 +76,7 @@ type Local struct {
 // planned is what is kept of a collection between queries.
 type planned struct {
 	coll    *catalog.Collection // the version it was made for
+	x       *exec.Collection
 	indexes []*plan.Index
 	cache   *plan.Cache
 	version uint64

@@ -58,13 +58,13 @@ func (l *Local) prepare(t *target) {
 	if p == nil || p.coll != t.coll || p.staleMultikey() {
 		p = l.plan(t.coll, p)
 	}
-	t.indexes, t.cache, t.version = p.indexes, p.cache, p.version
-	t.x = &exec.Collection{NS: t.ns.String(), Records: t.coll, Capped: t.coll.IsCapped(), Check: l.checker(t.coll)}
+	t.indexes, t.cache, t.version, t.x = p.indexes, p.cache, p.version, p.x
 }
 
 // plan describes a collection's indexes to the planner.
 func (l *Local) plan(c *catalog.Collection, old *planned) *planned {
 	p := &planned{coll: c, cache: &plan.Cache{}}
+	p.x = &exec.Collection{NS: c.NS.String(), Records: c, Capped: c.IsCapped(), Check: checker(c)}
 	if old != nil {
 		p.cache, p.version = old.cache, old.version+1
 	}
@@ -118,7 +118,7 @@ func (l *Local) describe(c *catalog.Collection, ix *catalog.Index) *plan.Index {
 }
 
 // checker tells an execution whether its collection is still there.
-func (l *Local) checker(c *catalog.Collection) func() error {
+func checker(c *catalog.Collection) func() error {
 	return func() error {
 		if c.Dropped() {
 			return mongoerr.New(mongoerr.QueryPlanKilled, "collection dropped. UUID %s", c.UUID)

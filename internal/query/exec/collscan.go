@@ -1,8 +1,6 @@
 package exec
 
 import (
-	"context"
-
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/mongoerr"
@@ -44,12 +42,8 @@ func (s *collScan) open() error {
 	if err := s.x.check(); err != nil {
 		return err
 	}
-	ctx := s.x.Opts.Ctx
-	if ctx == nil {
-		ctx = context.Background()
-	}
 	var err error
-	if s.cur, err = s.x.Coll.Records.CursorRange(ctx, s.x.Opts.Reader, s.dir, s.lo, s.hi); err != nil || !s.started {
+	if s.cur, err = s.x.Coll.Records.CursorRange(s.x.ctx(), s.x.Opts.Reader, s.dir, s.lo, s.hi); err != nil || !s.started {
 		return err
 	}
 	ok := s.cur.Seek(s.last)

@@ -242,6 +242,13 @@ func (x *Exec) Close() {
 	}
 }
 
+func (x *Exec) ctx() context.Context {
+	if x.Opts.Ctx == nil {
+		return context.Background()
+	}
+	return x.Opts.Ctx
+}
+
 // check is asked whenever a cursor is opened.
 func (x *Exec) check() error {
 	if x.Coll.Check == nil {

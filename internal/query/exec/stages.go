@@ -87,68 +87,6 @@ func (s *express) next(row *Row) (status, error) {
 func (s *express) save()  {}
 func (s *express) close() {}
 
-// fetch reads the record of each row and filters it.
-type fetch struct {
-	x   *Exec
-	n   *plan.Node
-	kid stage
-	m   *match.Matcher
-	buf []byte
-}
-
-func newFetch(x *Exec, n *plan.Node, kid stage) *fetch {
-	s := &fetch{x: x, n: n, kid: kid}
-	if !x.Opts.Stable {
-		// The record may be newer than the index entry: all predicates are checked.
-		s.m = x.Opts.Full
-	}
-	if s.m == nil && n.Filter != nil {
-		s.m = match.New(n.Filter)
-	}
-	return s
-}
-
-func (s *fetch) next(row *Row) (status, error) {
-	for i := s.x.step; i > 0; i-- {
-		st, err := s.kid.next(row)
-		if st != advanced || err != nil {
-			if st == eof {
-				s.n.Stats.IsEOF = true
-			}
-			return st, err
-		}
-		if row.Doc == nil {
-			row.Doc, err = s.x.Coll.Records.Get(s.x.Opts.Reader, row.ID, s.buf)
-			if errors.Is(err, storage.ErrNotFound) {
-				continue
-			}
-			if err != nil {
-				return eof, err
-			}
-			s.n.Stats.DocsExamined++
-			s.buf = row.Doc
-		} else {
-			s.n.Stats.NCount++
-		}
-		if s.m != nil {
-			ok, err := s.m.Match(row.Doc)
-			if err != nil {
-				return eof, err
-			}
-			if !ok {
-				s.x.bytes += int64(len(row.Doc))
-				continue
-			}
-		}
-		s.n.Stats.Advanced++
-		return advanced, nil
-	}
-	return needTime, nil
-}
-
-func (s *fetch) save()  { s.kid.save() }
-func (s *fetch) close() { s.kid.close() }
-
 // union gives the rows of its kids one after the other, each record once.
 type union struct {
 	x    *Exec
