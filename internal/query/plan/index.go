@@ -11,6 +11,8 @@ import (
 type KeyPart struct {
 	Path string
 	Desc bool
+	// Positional says that a component of the path is a number.
+	Positional bool
 }
 
 // Index describes an index to the planner.
@@ -41,7 +43,11 @@ func ParseKeyPattern(p bson.Raw) []KeyPart {
 	var parts []KeyPart
 	for k, v := range p.Elems() {
 		f, _ := v.AsFloat64()
-		parts = append(parts, KeyPart{Path: k, Desc: v.IsNumber() && f < 0})
+		part := KeyPart{Path: strings.Clone(k), Desc: v.IsNumber() && f < 0}
+		for c := range strings.SplitSeq(k, ".") {
+			part.Positional = part.Positional || strings.Trim(c, "0123456789") == "" && c != ""
+		}
+		parts = append(parts, part)
 	}
 	return parts
 }

@@ -23,6 +23,31 @@ func worse(a, b Tightness) Tightness { return max(a, b) }
 // translate returns the bounds of predicate n on part i of ix. ok is false if the
 // index is of no use for it.
 func translate(n match.Node, ix *Index, i int) (Intervals, Tightness, bool) {
+	if !ix.Parts[i].Positional {
+		return translateLeaf(n, ix, i)
+	}
+	// A number in a path is a position for the keys; for a predicate it may be a field's
+	// name too, so that what is missing to one is there for the other.
+	switch n := n.(type) {
+	case *match.Comparison:
+		if n.Value.IsNullish() {
+			return nil, 0, false
+		}
+	case *match.In:
+		for _, v := range n.Values {
+			if v.IsNullish() {
+				return nil, 0, false
+			}
+		}
+	case *match.Regex:
+	default:
+		return nil, 0, false
+	}
+	b, _, ok := translateLeaf(n, ix, i)
+	return b, InexactFetch, ok
+}
+
+func translateLeaf(n match.Node, ix *Index, i int) (Intervals, Tightness, bool) {
 	switch n := n.(type) {
 	case *match.Comparison:
 		return comparisonBounds(n.Op, n.Value, ix)
