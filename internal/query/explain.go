@@ -5,6 +5,7 @@ import (
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/eval/match"
+	"github.com/cairndb/cairn/internal/eval/project"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/query/exec"
 	"github.com/cairndb/cairn/internal/query/pipeline"
@@ -163,7 +164,7 @@ func (e *explained) plan(r *ExplainRequest) error {
 func (e *explained) special(r *ExplainRequest) *plan.Solution {
 	switch {
 	case r.Distinct != nil:
-		return plan.DistinctPlan(e.q, e.t.indexes, r.Distinct.Key)
+		return distinctSolution(e.q, e.t, r.Distinct.Key)
 	case r.Find != nil:
 		if _, ok := r.Find.pointRead(); !ok || e.t.idIndex() == nil {
 			return nil
@@ -183,6 +184,22 @@ func (e *explained) special(r *ExplainRequest) *plan.Solution {
 		return &plan.Solution{Root: n}
 	}
 	return nil
+}
+
+// distinctSolution is the plan of a distinct on an index, with the projection that its
+// values stand for.
+func distinctSolution(q *plan.Query, t *target, key string) *plan.Solution {
+	s := plan.DistinctPlan(q, t.indexes, key)
+	if s == nil {
+		return nil
+	}
+	spec := bson.D("_id", 0, key, 1)
+	p, err := project.Parse(spec, project.Options{})
+	if err != nil {
+		return s
+	}
+	s.Root = &plan.Node{Stage: plan.ProjectionCovered, Projection: p, ProjSpec: spec, Kids: []*plan.Node{s.Root}}
+	return s
 }
 
 // toCountScan renames the scan of a plan that counts keys of one range.

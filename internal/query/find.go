@@ -329,11 +329,10 @@ func (l *Local) choose(op *OpContext, t *target, q *plan.Query, o exec.Options) 
 	c.shape = q.Shape()
 	c.cacheID = q.CacheKey(c.shape, t.indexes)
 	op.Stats.QueryHash, op.Stats.PlanCacheKey = plan.Hash(c.shape), plan.Hash(c.cacheID)
-	if sig, _, ok := t.cache.Lookup(c.cacheID, t.version); ok {
+	if sig, budget, ok := t.cache.Lookup(c.cacheID, t.version); ok {
 		for _, s := range sols {
 			if s.Signature() == sig {
-				s.Cached = true
-				c.winner = exec.New(t.x, s, o)
+				c.winner = l.cached(t, q, s, o, c.cacheID, budget)
 				return c, c.winner.Probe()
 			}
 		}
@@ -345,6 +344,31 @@ func (l *Local) choose(op *OpContext, t *target, q *plan.Query, o exec.Options) 
 	c.winner, c.losers = trial.Winner, trial.Losers
 	t.cache.Put(c.cacheID, t.version, c.winner.Plan.Signature(), trial.Works)
 	return c, nil
+}
+
+// cached runs the plan that the cache knows; if it needs far more work than it did when
+// it won, the plans are tried against each other again.
+func (l *Local) cached(t *target, q *plan.Query, s *plan.Solution, o exec.Options, key string, budget int64) *exec.Exec {
+	s.Cached = true
+	o.Budget = budget
+	x := exec.New(t.x, s, o)
+	x.Replan = func() (*plan.Solution, error) {
+		t.cache.Evict(key)
+		o := x.Opts
+		o.Budget = 0
+		sols, err := plan.Plan(q, t.indexes)
+		if err != nil {
+			return nil, err
+		}
+		trial, err := exec.Try(t.x, sols, o)
+		if err != nil {
+			return nil, err
+		}
+		trial.Winner.Close()
+		t.cache.Put(key, t.version, trial.Winner.Plan.Signature(), trial.Works)
+		return trial.Winner.Plan, nil
+	}
+	return x
 }
 
 // view is what a read sees: the latest state, or a snapshot that it holds.

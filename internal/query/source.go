@@ -2,10 +2,12 @@ package query
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/mongoerr"
+	"github.com/cairndb/cairn/internal/oplog"
 	"github.com/cairndb/cairn/internal/query/exec"
 )
 
@@ -48,6 +50,9 @@ func (s *findSource) fill(op *OpContext, b *batch) (bool, error) {
 		done, err = s.awaitMore(op, b)
 	}
 	s.later = true
+	if errors.Is(err, oplog.ErrPositionLost) {
+		err = mongoerr.New(mongoerr.CappedPositionLost, "CollectionScan died due to position in capped collection being deleted. Last seen record is no longer in the log.")
+	}
 	if err != nil {
 		return true, err
 	}

@@ -225,3 +225,43 @@ func TestUpdateManyStaysSmall(t *testing.T) {
 		t.Errorf("p99 of inserts is %v", p99)
 	}
 }
+
+// TestPlanCache: a plan is cached once it won twice, and given up when another query of
+// the same shape needs far more work with it.
+func TestPlanCache(t *testing.T) {
+	s := newServer(t)
+	s.index(`{"key": {"a": 1}, "name": "a_1"}`)
+	s.index(`{"key": {"b": 1}, "name": "b_1"}`)
+	docs := make([]bson.Raw, 4000)
+	for i := range docs {
+		// a is selective where it is small, b where it is large.
+		a, b := i, 0
+		if i >= 2000 {
+			a, b = 5000, i
+		}
+		docs[i] = bson.D("_id", i, "a", a, "b", b)
+	}
+	s.insert(docs...)
+	winner := func(a, b int) (string, bool) {
+		out := bson.NewBuilder(nil)
+		r := &FindRequest{NS: testNS, Filter: bson.D("a", a, "b", b)}
+		if err := s.Explain(newOp(), &ExplainRequest{Verbosity: "executionStats", Find: r}, out); err != nil {
+			t.Fatal(err)
+		}
+		d := out.Finish()
+		return d.Path("executionStats.executionStages.inputStage.indexName").Str(), d.Path("executionStats.executionStages.isCached").Bool()
+	}
+	for i := range 3 {
+		ix, cached := winner(i, 0)
+		if ix != "a_1" || cached != (i == 2) {
+			t.Fatalf("query %d: index %s, cached %v", i, ix, cached)
+		}
+	}
+	if ix, cached := winner(5000, 3000); ix != "b_1" || cached {
+		t.Fatalf("after the data turned: index %s, cached %v", ix, cached)
+	}
+	s.index(`{"key": {"c": 1}, "name": "c_1"}`)
+	if ix, cached := winner(1, 0); ix != "a_1" || cached {
+		t.Fatalf("after an index was made: index %s, cached %v", ix, cached)
+	}
+}

@@ -101,6 +101,10 @@ type Exec struct {
 	Opts Options
 	Plan *plan.Solution
 
+	// Replan, if not nil, gives another plan when Opts.Budget is spent before the first
+	// result.
+	Replan func() (*plan.Solution, error)
+
 	root  stage
 	step  int // slice, or 1 in a trial
 	since time.Time
@@ -136,11 +140,17 @@ func (x *Exec) Next(row *Row) (bool, error) {
 	}
 	for {
 		st, err := x.root.next(row)
+		if err == ErrBudget && x.Replan != nil {
+			if err = x.replan(); err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return false, err
 		}
 		switch st {
 		case advanced:
+			x.Opts.Budget = 0 // it is productive
 			if x.bytes += int64(len(row.Doc)); x.bytes >= yieldBytes {
 				// The row must stay valid: the cursors are given up before the next one.
 				x.since = time.Time{}
@@ -155,6 +165,18 @@ func (x *Exec) Next(row *Row) (bool, error) {
 			return false, err
 		}
 	}
+}
+
+// replan begins anew with another plan.
+func (x *Exec) replan() error {
+	s, err := x.Replan()
+	if err != nil {
+		return err
+	}
+	x.root.close()
+	x.Plan, x.Opts.Budget, x.Replan = s, 0, nil
+	x.root = x.build(s.Root)
+	return nil
 }
 
 // Probe opens the cursors of the plan's first scan, so that ErrReplan comes before any
@@ -271,7 +293,7 @@ func (x *Exec) spend(n int) error {
 var ErrReplan = mongoerr.New(mongoerr.QueryPlanKilled, "the index became multikey while the query was planned")
 
 // ErrBudget says that a plan needed more work than it was given.
-var ErrBudget = mongoerr.New(mongoerr.InternalError, "plan needs more work than its cache entry promised")
+var ErrBudget error = mongoerr.New(mongoerr.InternalError, "plan needs more work than its cache entry promised")
 
 // ended reports whether a stage knows that it has no more rows without being asked.
 func ended(s stage) bool {
