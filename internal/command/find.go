@@ -1,6 +1,7 @@
 package command
 
 import (
+	"strings"
 	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
@@ -125,7 +126,17 @@ func (c *Ctx) findRequest() (*query.FindRequest, error) {
 	return r, nil
 }
 
+// keepBody makes the command's bytes its own: a cursor that stays open, and the plan
+// behind it, point into them long after the message's buffer is used again.
+func (c *Ctx) keepBody() {
+	c.Body = c.Body.Clone()
+	c.DB = strings.Clone(c.DB)
+}
+
 func runFind(c *Ctx) error {
+	if !c.ArgBool("singleBatch", false) {
+		c.keepBody()
+	}
 	r, err := c.findRequest()
 	if err != nil {
 		return err
@@ -235,6 +246,7 @@ func (c *Ctx) aggregateRequest() (*query.AggregateRequest, error) {
 }
 
 func runAggregate(c *Ctx) error {
+	c.keepBody()
 	r, err := c.aggregateRequest()
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package command
 
 import (
 	"sort"
+	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/catalog"
@@ -166,7 +167,7 @@ func runListCollections(c *Ctx) error {
 			docs = append(docs, it.doc)
 		}
 	}
-	return c.Node.Cursors.OpenList(c.queryOp(), query.Namespace{DB: c.DB, Coll: "$cmd.listCollections"}, docs, size, given, c.Reply)
+	return c.Node.Cursors.OpenList(c.queryOp(), query.Namespace{DB: strings.Clone(c.DB), Coll: "$cmd.listCollections"}, docs, size, given, c.Reply)
 }
 
 func collectionDoc(coll *catalog.Collection, nameOnly bool) bson.Raw {

@@ -343,6 +343,7 @@ func runFindAndModify(c *Ctx) error {
 }
 
 func runBulkWrite(c *Ctx) error {
+	c.keepBody() // the reply is a cursor
 	r, err := c.bulkWriteRequest()
 	if err != nil {
 		return err

@@ -230,6 +230,10 @@ func (n *Node) wireCommands() {
 			n.local.Cursors().KillIf(func(i query.CursorInfo) bool { return of(i.LSID) })
 		},
 		ResizeOplog: n.resizeOplog,
+		NewReplay:   func() command.Replay { return n.catalog.NewReplay() },
+		HasCollection: func(db, coll string) bool {
+			return n.catalog.Pin().Exists(catalog.Namespace{DB: db, Coll: coll})
+		},
 		EnsureProfile: func(op *query.OpContext, db string) error {
 			return n.ensureCapped(op.Ctx, catalog.Namespace{DB: db, Coll: catalog.SystemProfile}, 1<<20)
 		},
