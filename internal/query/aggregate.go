@@ -48,7 +48,7 @@ func (l *Local) aggregateAll(op *OpContext, r *AggregateRequest) ([]bson.Raw, er
 
 // aggregate parses a pipeline and opens it.
 func (l *Local) aggregate(op *OpContext, r *AggregateRequest) (*pipeSource, error) {
-	h, p, err := l.parseAggregate(op, r, false)
+	h, p, err := l.parseAggregate(op, r)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (l *Local) aggregate(op *OpContext, r *AggregateRequest) (*pipeSource, erro
 }
 
 // parseAggregate parses r's pipeline with a host of its own.
-func (l *Local) parseAggregate(op *OpContext, r *AggregateRequest, explain bool) (*host, *pipeline.Pipeline, error) {
+func (l *Local) parseAggregate(op *OpContext, r *AggregateRequest) (*host, *pipeline.Pipeline, error) {
 	if err := checkCollation(r.Collation); err != nil {
 		return nil, nil, err
 	}

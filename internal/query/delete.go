@@ -4,6 +4,7 @@ import "github.com/cairndb/cairn/internal/mongoerr"
 
 // Delete implements Executor.
 func (l *Local) Delete(op *OpContext, r *DeleteRequest) (*WriteReply, error) {
+	defer l.noteLastOp(op)
 	if err := l.checkWritable(r.NS); err != nil {
 		return nil, err
 	}

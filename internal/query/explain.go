@@ -357,7 +357,7 @@ func (e *explained) executionStats(out *bson.Builder, verbosity string) {
 // explainAggregate explains a pipeline: the find that it begins with and the stages
 // that are left; a pipeline that is nothing but a find looks like one.
 func (l *Local) explainAggregate(op *OpContext, r *ExplainRequest, out *bson.Builder) error {
-	h, p, err := l.parseAggregate(op, r.Aggregate, true)
+	h, p, err := l.parseAggregate(op, r.Aggregate)
 	if err != nil {
 		return err
 	}

@@ -229,6 +229,8 @@ func isTrue(n match.Node) bool {
 // checkTailable refuses tailable cursors where they make no sense.
 func (r *FindRequest) checkTailable(t *target) error {
 	switch {
+	case r.RequestResume || r.ResumeAfter != nil:
+		return mongoerr.New(mongoerr.CommandNotSupported, "resume tokens of find ($_requestResumeToken, $_resumeAfter) are not supported yet")
 	case !r.Tailable:
 		if r.AwaitData {
 			return mongoerr.New(mongoerr.FailedToParse, "Cannot set 'awaitData' without also setting 'tailable'")

@@ -9,6 +9,7 @@ var missing = bson.Value{}
 
 // FindAndModify implements Executor.
 func (l *Local) FindAndModify(op *OpContext, r *FindAndModifyRequest) (*FindAndModifyReply, error) {
+	defer l.noteLastOp(op)
 	if err := l.checkFindAndModify(r); err != nil {
 		return nil, err
 	}

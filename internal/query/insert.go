@@ -34,6 +34,7 @@ type inserter struct {
 
 // Insert implements Executor.
 func (l *Local) Insert(op *OpContext, r *InsertRequest) (*WriteReply, error) {
+	defer l.noteLastOp(op)
 	if err := l.checkWritable(r.NS); err != nil {
 		return nil, err
 	}

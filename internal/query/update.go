@@ -21,6 +21,7 @@ const maxUpsertRetries = 100
 
 // Update implements Executor.
 func (l *Local) Update(op *OpContext, r *UpdateRequest) (*WriteReply, error) {
+	defer l.noteLastOp(op)
 	if err := l.checkWritable(r.NS); err != nil {
 		return nil, err
 	}

@@ -57,6 +57,14 @@ func (l *Local) commit(op *OpContext, w *oplog.WriteUnit) error {
 	return nil
 }
 
+// noteLastOp makes a write that changed nothing wait, as its write concern asks, for
+// what it saw.
+func (l *Local) noteLastOp(op *OpContext) {
+	if op.LastOp.IsNull() {
+		op.LastOp = l.log.LastApplied()
+	}
+}
+
 // unit runs fn in a write unit on the collection's current state, with DDL kept off, and
 // commits what it did; done false gives the unit up. Lost conflicts are tried again.
 func (l *Local) unit(op *OpContext, ns Namespace, create bool, fn func(ctx context.Context, c *catalog.Collection, w *oplog.WriteUnit) (done bool, err error)) error {

@@ -26,7 +26,6 @@ type Query struct {
 	Min, Max    bson.Raw
 	ReturnKey   bool
 	Tailable    bool
-	NoTableScan bool
 	// CountOnly asks for the number of results only.
 	CountOnly bool
 	// OptionalProjection says that whole documents do as well: the projection is only
