@@ -49,7 +49,10 @@ func (f *FailPoints) Configure(name string, mode bson.Value, data bson.Raw) (int
 		}
 		return 0, mongoerr.New(249, "%s not found", name)
 	}
-	p := &failPoint{data: data.Clone()}
+	p := &failPoint{data: bson.Empty}
+	if data != nil {
+		p.data = data.Clone()
+	}
 	switch mode.Type {
 	case bson.TypeString:
 		p.mode = mode.Str()
