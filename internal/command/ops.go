@@ -228,8 +228,8 @@ var sessionCommands = []Command{
 	{Name: "killSessions", Flags: V1, Run: runKillSessions, Help: "Ends sessions with their cursors and operations."},
 	{Name: "killAllSessions", Run: runKillAllSessions, Help: "Ends all sessions of some users."},
 	{Name: "killAllSessionsByPattern", Run: runKillAllSessions, Help: "Ends all sessions that match a pattern."},
-	{Name: "commitTransaction", Flags: AdminOnly | V1 | Write, Run: notInTransaction, Args: []Arg{{"recoveryToken", TObject, false}}, Help: "Commits a transaction."},
-	{Name: "abortTransaction", Flags: AdminOnly | V1 | Write, Run: notInTransaction, Args: []Arg{{"recoveryToken", TObject, false}}, Help: "Aborts a transaction."},
+	{Name: "commitTransaction", Flags: AdminOnly | V1 | Write, Run: notInTransaction, Args: []Arg{{"recoveryToken", TObject, false}}, Help: "Commits a transaction.", Note: "multi-document transactions are not built yet: there is never one to end"},
+	{Name: "abortTransaction", Flags: AdminOnly | V1 | Write, Run: notInTransaction, Args: []Arg{{"recoveryToken", TObject, false}}, Help: "Aborts a transaction.", Note: "multi-document transactions are not built yet: there is never one to end"},
 }
 
 func notInTransaction(c *Ctx) error {

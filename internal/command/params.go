@@ -104,6 +104,15 @@ func (p *Parameters) get(name string) *Parameter {
 	return p.rows[name]
 }
 
+// Rows returns all parameters by name.
+func (p *Parameters) Rows() []Parameter {
+	var out []Parameter
+	for _, name := range p.names() {
+		out = append(out, *p.get(name))
+	}
+	return out
+}
+
 func (p *Parameters) names() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -113,15 +113,15 @@ var Options = []Option{
 	{Flag: "verbose", Key: "systemLog.verbosity", Help: "log more", Set: num(func(s *Settings) *int { return &s.Verbosity }, 0, 5)},
 	{Flag: "version", Bool: true, Help: "print the version and exit", Set: flag(func(s *Settings) *bool { return &s.ShowVersion })},
 	{Flag: "wiredTigerCacheSizeGB", Key: "storage.wiredTiger.engineConfig.cacheSizeGB", Help: "size of the cache in GB", Set: setCache},
-	{Key: "net.unixDomainSocket.enabled", Set: func(s *Settings, v string) error {
+	{Key: "net.unixDomainSocket.enabled", Help: "whether there is a Unix socket (true)", Set: func(s *Settings, v string) error {
 		on, err := strconv.ParseBool(v)
 		s.NoUnixSocket = !on
 		return err
 	}},
-	{Key: "net.tls.mode", Set: only("disabled")},
-	{Key: "security.authorization", Set: only("disabled")},
-	{Key: "systemLog.destination", Set: only("file")},
-	{Key: "processManagement.timeZoneInfo", Set: func(*Settings, string) error { return nil }}, // Cairn carries its own
+	{Key: "net.tls.mode", Help: "only disabled", Set: only("disabled")},
+	{Key: "security.authorization", Help: "only disabled", Set: only("disabled")},
+	{Key: "systemLog.destination", Help: "only file", Set: only("file")},
+	{Key: "processManagement.timeZoneInfo", Help: "accepted: Cairn carries its own time zones", Set: func(*Settings, string) error { return nil }},
 }
 
 func setPort(s *Settings, v string) error {

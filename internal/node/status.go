@@ -85,6 +85,9 @@ func (n *Node) replStatus(b *bson.Builder) {
 		Bool("isWritablePrimary", true).Bool("secondary", false).Str("primary", n.set.Me()).Str("me", n.set.Me()).ObjectID("electionId", n.set.ElectionID())
 }
 
+// Parameters returns the server parameters, by name.
+func (n *Node) Parameters() []command.Parameter { return n.cmds.Params.Rows() }
+
 // addParameters adds the parameters that other rooms own.
 func (n *Node) addParameters() {
 	p := n.cmds.Params

@@ -87,7 +87,18 @@ func parseMeta(_ *Op, operand bson.Value, _ *ParseContext) (Expr, error) {
 	if indexOf(operand.Str(), metaNames...) < 0 {
 		return nil, mongoerr.New(17308, "Unsupported argument to $meta: %s", operand.Str())
 	}
+	if what := unavailable[operand.Str()]; what != "" {
+		return nil, mongoerr.New(40218, "query requires %s metadata, but it is not available", what)
+	}
+	if operand.Str() == "sortKey" {
+		return nil, mongoerr.New(mongoerr.NotImplemented, "{$meta: \"sortKey\"} is not supported by this version of Cairn")
+	}
 	return &meta{operand.Str()}, nil
+}
+
+// unavailable is the metadata that only text and geospatial searches make, which are not built.
+var unavailable = map[string]string{
+	"textScore": "text score", "geoNearDistance": "$geoNear distance", "geoNearPoint": "$geoNear point",
 }
 
 func (m *meta) Eval(env *Env) (bson.Value, error) {
