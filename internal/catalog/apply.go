@@ -147,6 +147,7 @@ func (a *Applier) insert(c *Collection, e *oplog.Entry) error {
 		return err
 	}
 	size := s.putAll(c, u, []bson.Raw{e.O}, id)
+	c.IDIndex().state.top.forget()
 	c.count(u, delta{1, size})
 	return nil
 }

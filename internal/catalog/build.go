@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -23,7 +24,7 @@ import (
 //     row says so and the engine is flushed: what the log cannot explain is on disk.
 //  3. The side rows so far are done to the indexes, unlogged, again until few are left.
 //  4. commitIndexBuild: writers are kept out, the last rows are done and the keys that were
-//     there twice looked at again, in the unit that makes the indexes readable.
+//     there twice looked at again; one unit makes the indexes readable.
 //
 // Recovery that meets a commitIndexBuild finds either the loaded tables and the side rows
 // that the replayed writers left, and does step 4 again; or, if the flushed state is older
@@ -371,18 +372,20 @@ func adjacentCheck(c *Collection, ix *Index, dups *duplicates) func(rest, value 
 // fewRows is how many side rows may be left for the time when writers are kept out.
 const fewRows = 200
 
-// drainBuild is step 3.
+// drainBuild is step 3. It ends early if writers are as fast: then the rest is done while
+// they are kept out.
 func (c *Catalog) drainBuild(b *buildState, dups *duplicates) error {
-	for round := 0; round < 50; round++ {
+	last := math.MaxInt
+	for {
 		if b.ctx.Err() != nil {
 			return context.Cause(b.ctx)
 		}
 		n, err := c.drainRound(b, dups)
-		if err != nil || n < fewRows {
+		if err != nil || n < fewRows || n > last/2 {
 			return err
 		}
+		last = n
 	}
-	return nil // writers are faster: the rest is done while they are kept out
 }
 
 // drainBatch is how many side rows are done at a time.
@@ -500,6 +503,9 @@ func (c *Catalog) commitBuild(b *buildState, dups *duplicates) (*oplog.Future, e
 		}
 		if p := b.broken.Load(); p != nil && b.lenient == nil {
 			return *p
+		}
+		if _, err := c.drainRound(b, dups); err != nil { // no writer adds rows now
+			return err
 		}
 		o := buildEntry("commitIndexBuild", coll, b).Finish()
 		more, err := ch.finishBuild(coll, b)

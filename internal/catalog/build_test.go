@@ -68,7 +68,7 @@ func (n *node) writers(ns string, count, base int, stop chan struct{}) *sync.Wai
 // afterwards every index is right and the log explains all of it.
 func TestUniqueBuildUnderWriters(t *testing.T) {
 	n := newNode(t)
-	const base = 4000
+	const base = 2000
 	n.fillColl("db.c", base)
 	stop := make(chan struct{})
 	wg := n.writers("db.c", 16, base, stop)
@@ -197,10 +197,10 @@ func (n *node) waitBuilds() {
 // TestCrashDuringBuild crashes at random moments of a build under writers: recovery ends
 // with the index right, being built anew, or gone, and never with half of it.
 func TestCrashDuringBuild(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(4) {
 		fs := vfs.NewCrashableMem()
 		n := openNode(t, fs)
-		const base = 1500
+		const base = 600
 		n.fillColl("db.c", base)
 		stop := make(chan struct{})
 		wg := n.writers("db.c", 4, base, stop)
@@ -223,6 +223,9 @@ func TestCrashDuringBuild(t *testing.T) {
 			}
 			if len(clones) < 6 {
 				take()
+			} else {
+				n.must(<-done)
+				running = false
 			}
 		}
 		take()

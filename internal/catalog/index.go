@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -26,6 +28,7 @@ type Index struct {
 // indexState is what all versions of an index have in common.
 type indexState struct {
 	multikey multikeyState
+	top      topKey // of the _id index
 	accesses atomic.Int64
 	since    time.Time
 }
@@ -149,4 +152,41 @@ func (m *multikeyState) committed(bits *multikeyBits) {
 			m.set.Store(true)
 		}
 	}
+}
+
+// topKey is at least the greatest key that was ever put into an index: a key beyond it
+// is new, without a look into the store. Most inserts have growing _ids.
+type topKey struct {
+	mu    sync.Mutex
+	known bool
+	key   []byte
+}
+
+// passes reports whether key is beyond all keys so far, and counts it among them from
+// now on. Whoever puts a key without asking must do so before others ask.
+func (t *topKey) passes(s storage.IndexStore, r storage.Reader, key []byte) (bool, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.known {
+		cur := s.Cursor(r, storage.Backward, storage.IndexBounds{})
+		if cur.Next() {
+			t.key = append(t.key[:0], cur.KeyString()...)
+		}
+		if err := errors.Join(cur.Err(), cur.Close()); err != nil {
+			return false, err
+		}
+		t.known = true
+	}
+	if bytes.Compare(key, t.key) <= 0 {
+		return false, nil
+	}
+	t.key = append(t.key[:0], key...)
+	return true, nil
+}
+
+// forget is for those who put keys without asking.
+func (t *topKey) forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.known = false
 }

@@ -154,6 +154,14 @@ func (s *writeScratch) checkUnique(c *Collection, u *storage.RecoveryUnit, self 
 			continue
 		}
 		key := s.keys.key(op.span)
+		if op.ix.Store.ByID {
+			if fresh, err := op.ix.state.top.passes(op.ix.Store, c.cat.eng, key); fresh || err != nil {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+		}
 		if many {
 			l := s.latchOf(op, key)
 			k := unsafe.String(unsafe.SliceData(l), len(l))
