@@ -248,9 +248,31 @@ func (c *Collection) Insert(ctx context.Context, w *oplog.WriteUnit, docs []bson
 	if err != nil {
 		return err
 	}
+	if len(docs) > 1 {
+		c.reserve(w, docs, len(s.keys.buf), len(s.ops))
+	}
 	size := s.putAll(c, w.RU, docs, first)
 	c.note(w, delta{int64(len(docs)), size})
 	return c.logInserts(w, docs, first, info)
+}
+
+// What a record, an index entry and an oplog entry take beside their payload, roughly.
+const (
+	recordOverhead = 24
+	entryOverhead  = 24
+	logOverhead    = 200
+)
+
+// reserve makes room in the unit for an insert of many documents.
+func (c *Collection) reserve(w *oplog.WriteUnit, docs []bson.Raw, keyBytes, entries int) {
+	size := 0
+	for _, d := range docs {
+		size += len(d)
+	}
+	w.RU.Reserve(size + keyBytes + len(docs)*recordOverhead + entries*entryOverhead)
+	if c.NS.logged() {
+		w.Reserve(size + len(docs)*logOverhead)
+	}
 }
 
 // addDocs adds the index entries of documents to be inserted.

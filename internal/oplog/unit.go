@@ -3,6 +3,7 @@ package oplog
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/cairndb/cairn/internal/bson"
@@ -73,6 +74,12 @@ func (w *WriteUnit) Log(e *Entry) {
 	enc.entries = append(enc.entries, encoded{
 		layout: l, start: start, end: len(enc.buf), chained: e.PrevInUnit,
 	})
+}
+
+// Reserve makes room for entries of about size bytes.
+func (w *WriteUnit) Reserve(size int) {
+	enc := w.encoder()
+	enc.buf = slices.Grow(enc.buf, size)
 }
 
 // LogLocal says that the unit touches private tables only. It gets no entry

@@ -23,8 +23,11 @@ type WriteSet struct {
 }
 
 // NewWriteSet returns an empty one. Release it when done.
-func (e *Engine) NewWriteSet() *WriteSet {
-	return &WriteSet{b: e.db.NewBatch(pebble.WithInitialSizeBytes(4<<10), pebble.WithMaxRetainedSizeBytes(1<<20))}
+func (e *Engine) NewWriteSet() *WriteSet { return e.newWriteSet(4 << 10) }
+
+// newWriteSet returns one with room for about size bytes.
+func (e *Engine) newWriteSet(size int) *WriteSet {
+	return &WriteSet{b: e.db.NewBatch(pebble.WithInitialSizeBytes(size), pebble.WithMaxRetainedSizeBytes(1<<20))}
 }
 
 // Release gives the memory back. The write set must not be used afterwards.
