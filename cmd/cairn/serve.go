@@ -98,6 +98,7 @@ func serve(s *node.Settings, prog string) error {
 		return &exitError{exitUsage, err}
 	}
 	limitMemory(s)
+	log.Info("starting", "version", version, "pid", os.Getpid(), "dbpath", s.DBPath, "repl_set", s.ReplSet, "cache_bytes", s.CacheBytes, "oplog_bytes", s.OplogBytes)
 	stop := make(chan string, 2)
 	var once sync.Once
 	s.OnShutdown = func(bool) { once.Do(func() { stop <- "shutdown command" }) }
@@ -159,7 +160,7 @@ func waitForEnd(sigs <-chan os.Signal, stop <-chan string, n *node.Node, rotate 
 // that launch a mongod wait for "Waiting for connections" on standard output.
 func announce(s *node.Settings, n *node.Node, log io.Writer) {
 	fmt.Fprintf(os.Stdout, "Waiting for connections on port %d (%s); connect with: mongosh \"%s\"\n", n.Port(), strings.Join(s.BindIP, ","), n.URI())
-	if log != os.Stdout {
+	if log != os.Stdout { // harnesses also look for it in the log file
 		fmt.Fprintf(log, "Waiting for connections on port %d\n", n.Port())
 	}
 }

@@ -78,6 +78,10 @@ func missingField(field string) error {
 	return mongoerr.New(40414, "BSON field '%s' is missing but a required field", field)
 }
 
+func duplicateField(field string) error {
+	return mongoerr.New(40413, "BSON field '%s' is a duplicate field", field)
+}
+
 func unknownField(field string) error {
 	return mongoerr.New(mongoerr.UnknownField, "BSON field '%s' is an unknown field.", field)
 }
@@ -86,23 +90,34 @@ func unknownField(field string) error {
 // an absent argument wherever null is not a type of its own, as in MongoDB.
 func (c *Ctx) checkArgs() error {
 	cmd := c.Command
+	var seenGeneric, seen uint64 // by place in the tables, which have fewer than 64 rows
 	it := c.Body.Iter()
 	it.Next() // the command's own name
 	for it.Next() {
 		name, v := it.Key(), it.Value()
-		if g := genericArg(name); g != nil {
+		if i := genericArg(name); i >= 0 {
+			g := &generics[i]
+			if seenGeneric&(1<<i) != 0 {
+				return duplicateField(cmd.Name + "." + name)
+			}
+			seenGeneric |= 1 << i
 			if err := g.check(c, v); err != nil {
 				return err
 			}
 			continue
 		}
-		a := cmd.arg(name)
-		if a == nil && cmd.Has(AnyArgs) {
+		i := cmd.arg(name)
+		if i < 0 && cmd.Has(AnyArgs) {
 			continue
 		}
-		if a == nil {
+		if i < 0 {
 			return unknownField(cmd.Name + "." + name)
 		}
+		if seen&(1<<i) != 0 {
+			return duplicateField(cmd.Name + "." + name)
+		}
+		seen |= 1 << i
+		a := &cmd.Args[i]
 		if v.Type == bson.TypeNull || v.Type == bson.TypeUndefined {
 			continue
 		}

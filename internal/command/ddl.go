@@ -39,7 +39,7 @@ func (c *Ctx) ownArgs() bson.Raw {
 	it := c.Body.Iter()
 	it.Next()
 	for it.Next() {
-		if genericArg(it.Key()) == nil {
+		if genericArg(it.Key()) < 0 {
 			b.Append(it.Key(), it.Value())
 		}
 	}

@@ -78,7 +78,7 @@ func (c *Ctx) explain(r *query.ExplainRequest, cmd bson.Raw) error {
 	}
 	b.Doc("command")
 	for k, v := range cmd.Elems() {
-		if g := genericArg(k); g == nil || k == "$db" || k == "comment" {
+		if genericArg(k) < 0 || k == "$db" || k == "comment" {
 			b.Append(k, v)
 		}
 	}

@@ -51,7 +51,7 @@ type generic struct {
 	parse func(c *Ctx, v bson.Value) error
 }
 
-// generics is kept sorted by name for reading; the lookup is a switch on length and bytes done by the map in genericArg.
+// generics is kept sorted by name.
 var generics = []generic{
 	{"$audit", TAny, nil},
 	{"$clusterTime", TObject, func(c *Ctx, v bson.Value) error { c.Generic.ClusterTime = v.Doc(); return nil }},
@@ -82,20 +82,22 @@ var generics = []generic{
 	}},
 }
 
-func genericArg(name string) *generic {
-	switch name {
-	case "lsid", "$db", "$clusterTime", "txnNumber", "$readPreference", "maxTimeMS", "readConcern", "writeConcern":
+// genericArg returns the place of a generic argument in the table, -1 if it is none.
+func genericArg(name string) int {
+	if len(name) == 0 {
+		return -1
+	}
+	switch name[0] { // the first letters of the table
+	case '$', 'a', 'c', 'l', 'm', 'r', 's', 't', 'w':
 	default:
-		if len(name) == 0 || (name[0] != '$' && name[0] != 'a' && name[0] != 'c' && name[0] != 's') {
-			return nil
-		}
+		return -1
 	}
 	for i := range generics {
 		if generics[i].name == name {
-			return &generics[i]
+			return i
 		}
 	}
-	return nil
+	return -1
 }
 
 func (g *generic) check(c *Ctx, v bson.Value) error {

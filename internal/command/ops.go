@@ -65,7 +65,7 @@ func runCurrentOp(c *Ctx) error {
 	it.Next()
 	for it.Next() {
 		switch k := it.Key(); {
-		case k == "$all", k == "$ownOps", k == "$truncateOps", genericArg(k) != nil:
+		case k == "$all", k == "$ownOps", k == "$truncateOps", genericArg(k) >= 0:
 		default:
 			filter.Append(k, it.Value())
 		}

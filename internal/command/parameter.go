@@ -16,7 +16,7 @@ func (c *Ctx) parameterArgs(yield func(name string, v bson.Value) error) (n int,
 	it := c.Body.Iter()
 	it.Next()
 	for it.Next() {
-		if genericArg(it.Key()) != nil || it.Key() == "allParameters" {
+		if genericArg(it.Key()) >= 0 || it.Key() == "allParameters" {
 			continue
 		}
 		n++

@@ -199,7 +199,7 @@ func (n *Node) writeProfile(db string, doc bson.Raw) error {
 	if err := n.EnsureProfile(op, db); err != nil {
 		return err
 	}
-	rep, err := n.Exec.Insert(op, &query.InsertRequest{NS: query.Namespace{DB: db, Coll: "system.profile"}, Documents: []bson.Raw{doc}, BypassValidation: true})
+	rep, err := n.Exec.Insert(op, &query.InsertRequest{NS: query.Namespace{DB: db, Coll: "system.profile"}, Documents: []bson.Raw{doc}, BypassValidation: true, System: true})
 	if err == nil && len(rep.Errors) > 0 {
 		err = rep.Errors[0].Err
 	}

@@ -45,13 +45,14 @@ type Arg struct {
 // Has reports whether all bits of f are set.
 func (c *Command) Has(f Flag) bool { return c.Flags&f == f }
 
-func (c *Command) arg(name string) *Arg {
+// arg returns the place of an argument in the row, -1 if it is none.
+func (c *Command) arg(name string) int {
 	for i := range c.Args {
 		if c.Args[i].Name == name {
-			return &c.Args[i]
+			return i
 		}
 	}
-	return nil
+	return -1
 }
 
 // Table is a lookup over rows.

@@ -137,6 +137,8 @@ type InsertRequest struct {
 	Documents        []bson.Raw
 	Unordered        bool
 	BypassValidation bool
+	// System allows namespaces that only the server itself writes to, such as system.profile.
+	System bool
 }
 
 // UpdateStatement is one element of an update command's `updates`.

@@ -35,8 +35,10 @@ type inserter struct {
 // Insert implements Executor.
 func (l *Local) Insert(op *OpContext, r *InsertRequest) (*WriteReply, error) {
 	defer l.noteLastOp(op)
-	if err := l.checkWritable(r.NS); err != nil {
-		return nil, err
+	if !r.System {
+		if err := l.checkWritable(r.NS); err != nil {
+			return nil, err
+		}
 	}
 	in := &inserter{l: l, op: op, ns: r.NS, unordered: r.Unordered, bypass: r.BypassValidation, rep: &WriteReply{}, size: maxUnitDocs}
 	var buf [16]insertItem

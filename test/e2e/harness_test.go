@@ -93,7 +93,7 @@ func (b *lockedBuffer) String() string {
 // runs, and shows its log if the test failed.
 func start(t *testing.T, dir string, f face, extra ...string) *server {
 	t.Helper()
-	s := spawn(t, cairnBinary(t), func(port int) []string {
+	s := spawn(t, portOf(t, dir), cairnBinary(t), func(port int) []string {
 		args := []string{"serve", "--dbpath", dir, "--port", strconv.Itoa(port)}
 		return append(append(args, f.flags()...), extra...)
 	})
@@ -101,11 +101,22 @@ func start(t *testing.T, dir string, f face, extra ...string) *server {
 	return s
 }
 
-// spawn starts a process with a free port; CAIRN_E2E_START replaces the command, for trying the
+// ports remembers where the server of a directory listened: a replica set's configuration
+// names its member by host and port, so a restart has to come back to the same one.
+var ports sync.Map
+
+func portOf(t *testing.T, dir string) int {
+	if p, ok := ports.Load(dir); ok {
+		return p.(int)
+	}
+	p, _ := ports.LoadOrStore(dir, freePort(t))
+	return p.(int)
+}
+
+// spawn starts a process on port; CAIRN_E2E_START replaces the command, for trying the
 // suites on another server ("{dir}" and "{port}" are replaced).
-func spawn(t *testing.T, path string, args func(port int) []string) *server {
+func spawn(t *testing.T, port int, path string, args func(port int) []string) *server {
 	t.Helper()
-	port := freePort(t)
 	argv := append([]string{path}, args(port)...)
 	if other := os.Getenv("CAIRN_E2E_START"); other != "" {
 		dir := ""

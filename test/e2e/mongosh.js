@@ -91,7 +91,7 @@ check('updateOne, updateMany, replaceOne, upsert', () => {
   equal(d.people.updateMany({ age: { $gt: 40 } }, { $mul: { age: 2 } }).modifiedCount, 3);
   equal(d.people.replaceOne({ _id: 4 }, { name: 'Dijkstra' }).modifiedCount, 1);
   const up = d.people.updateOne({ _id: 7 }, { $setOnInsert: { name: 'Barbara' }, $set: { age: 84 } }, { upsert: true });
-  equal([up.matchedCount, up.upsertedId], [0, 7]);
+  equal([up.matchedCount, up.upsertedCount, up.insertedId], [0, 1, 7]);
   equal(d.people.findOne({ _id: 7 }), { _id: 7, age: 84, name: 'Barbara' });
 });
 
@@ -228,7 +228,7 @@ check('validate', () => {
 
 check('db.stats() and collection stats', () => {
   const s = d.stats();
-  truth(s.ok === 1 && s.db === 'e2e_mongosh' && s.collections >= 5 && s.objects > 1000 && s.dataSize > 10000 && s.indexes > s.collections, EJSON.stringify(s));
+  truth(s.ok === 1 && s.db === 'e2e_mongosh' && Number(s.collections) >= 5 && Number(s.objects) > 1000 && s.dataSize > 10000 && Number(s.indexes) > Number(s.collections), EJSON.stringify(s));
   const c = d.orders.stats();
   equal([c.count, c.nindexes, c.ns, c.capped], [1000, 2, 'e2e_mongosh.orders', false]);
   truth(d.orders.totalSize() > 0 && d.orders.dataSize() > 0 && d.orders.totalIndexSize() >= 0, 'sizes');

@@ -166,14 +166,17 @@ async function retryable(uri, client) {
     }
   });
   await check('the same txnNumber twice is one write', async () => {
-    const lsid = { id: new Binary(Buffer.from('0123456789abcdef'), 4) };
-    const cmd = { insert: 'once', documents: [{ _id: 1 }], lsid, txnNumber: Long.fromNumber(1) };
-    const db = client.db('e2e_node');
-    assert.equal((await db.command(cmd)).n, 1);
-    assert.equal((await db.command(cmd)).n, 1);
+    const own = await new MongoClient(uri).connect(); // this session must not go back to the other checks' pool
+    const session = own.startSession();
+    const cmd = { insert: 'once', documents: [{ _id: 1 }], txnNumber: Long.fromNumber(1000) };
+    const db = own.db('e2e_node');
+    assert.equal((await db.command(cmd, { session })).n, 1);
+    assert.equal((await db.command(cmd, { session })).n, 1);
     assert.equal(await db.collection('once').countDocuments(), 1);
-    await db.command({ ...cmd, documents: [{ _id: 2 }], txnNumber: Long.fromNumber(2) });
-    await rejectsWith(db.command(cmd), 225);
+    await db.command({ ...cmd, documents: [{ _id: 2 }], txnNumber: Long.fromNumber(1001) }, { session });
+    await rejectsWith(db.command(cmd, { session }), 225);
+    await session.endSession();
+    await own.close();
   });
 }
 

@@ -25,7 +25,7 @@ func TestMongodLink(t *testing.T) {
 	}
 	t.Run("starts with mongod's command line and says Waiting for connections", func(t *testing.T) {
 		dir := t.TempDir()
-		s := spawn(t, link, func(port int) []string {
+		s := spawn(t, freePort(t), link, func(port int) []string {
 			return []string{"--port", strconv.Itoa(port), "--dbpath", dir, "--storageEngine", "wiredTiger", "--noauth", "--nounixsocket", "--bind_ip", "127.0.0.1"}
 		})
 		err := poll(testContext(t, 30*time.Second), 5*time.Millisecond, s.exited, func() bool {
@@ -82,7 +82,7 @@ func TestServeFlags(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s := spawn(t, bin, func(int) []string { return []string{"serve", "--config", file} })
+		s := spawn(t, freePort(t), bin, func(int) []string { return []string{"serve", "--config", file} })
 		s.port = port
 		s.awaitReady(t, standalone)
 		s.stop(t)
