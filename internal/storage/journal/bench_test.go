@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -130,4 +131,63 @@ func BenchmarkRead(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkSeekAfterRestart is the first seek by ts into a log of 5,000,000
+// small entries, each round on a journal just opened. Without side files it
+// reads the headers of a whole segment.
+func BenchmarkSeekAfterRestart(b *testing.B) {
+	const entries = 5_000_000
+	opt := Options{FS: vfs.Default, Dir: b.TempDir()}
+	j, err := Open(opt)
+	if err != nil {
+		b.Fatal(err)
+	}
+	batch := make([]Record, 500)
+	payload := make([]byte, 150)
+	for i := uint64(1); i <= entries; {
+		for k := range batch {
+			batch[k] = Record{Kind: KindEntry, Term: 1, Index: i, TS: i * 10, Payload: payload}
+			i++
+		}
+		end, err := j.Append(batch)
+		if err == nil && i%100_000 == 1 {
+			err = j.SyncTo(end) // as the sequencer does ten times a second
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.Logf("%d segments, %d MB", len(j.Segments()), j.Size()>>20)
+	closeTest(b, j)
+	for _, side := range []bool{true, false} {
+		b.Run(fmt.Sprintf("side files %v", side), func(b *testing.B) {
+			var worst, sum, opening time.Duration
+			n := 0
+			for b.Loop() {
+				start := time.Now()
+				j, err := Open(opt)
+				if err != nil {
+					b.Fatal(err)
+				}
+				opening += time.Since(start)
+				want := uint64(n*7919*4999)%entries + 1
+				if seg, _, _ := j.segmentAt(Pos(want) * (recordHeaderLen + 150)); !side && seg != nil {
+					_ = opt.FS.Remove(seg.sparsePath())
+				}
+				start = time.Now()
+				got, ok, err := j.SeekTS(want * 10)
+				took := time.Since(start)
+				if got != want || !ok || err != nil {
+					b.Fatal(got, want, err)
+				}
+				sum, worst = sum+took, max(worst, took)
+				n++
+				closeTest(b, j)
+			}
+			b.ReportMetric(float64(sum.Microseconds())/float64(n), "µs/seek")
+			b.ReportMetric(float64(worst.Microseconds()), "µs-worst")
+			b.ReportMetric(float64(opening.Microseconds())/float64(n), "µs/open")
+		})
+	}
 }

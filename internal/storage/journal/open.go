@@ -146,6 +146,11 @@ func (j *Journal) listSegments() ([]foundSegment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal: list %s: %w", j.opt.Dir, err)
 	}
+	if !j.opt.ReadOnly {
+		if err := j.removeOrphans(names); err != nil {
+			return nil, err
+		}
+	}
 	var found []foundSegment
 	for _, name := range names {
 		if strings.HasSuffix(name, segmentSuffix+tempSuffix) {

@@ -15,9 +15,9 @@ func (j *Journal) SeekTS(ts uint64) (index uint64, ok bool, err error) {
 	return r.Record().Index, true, nil
 }
 
-// ensureTable builds the sparse table of a segment that was not scanned when
-// the journal was opened. It reads the headers only; the checksums are verified
-// when the records are.
+// ensureTable has the sparse table of a segment that was not scanned when the
+// journal was opened: from its side file or, once, from the segment's headers.
+// The checksums are verified when the records are read.
 func (j *Journal) ensureTable(seg *segment) error {
 	seg.table.Lock()
 	complete := seg.table.complete
@@ -28,14 +28,20 @@ func (j *Journal) ensureTable(seg *segment) error {
 	j.mu.Lock()
 	end := seg.end
 	j.mu.Unlock()
-	entries, err := j.buildTable(seg, end)
-	if err != nil {
-		return err
+	entries, saved := j.loadSparse(seg)
+	if !saved {
+		var err error
+		if entries, err = j.buildTable(seg, end); err != nil {
+			return err
+		}
 	}
 	seg.table.Lock()
-	defer seg.table.Unlock()
 	if !seg.table.complete {
 		seg.table.entries, seg.table.complete = entries, true
+	}
+	seg.table.Unlock()
+	if !saved {
+		j.saveSparse(seg)
 	}
 	return nil
 }

@@ -136,19 +136,23 @@ func (j *Journal) syncRound() {
 	j.closeSealed(done)
 }
 
-// closeSealed gives up the write handles of segments that are whole on disk.
+// closeSealed gives up the write handles of segments that are whole on disk and
+// writes their side files. A segment whose handle is open is not truncated, so
+// none is made for one that is gone.
 func (j *Journal) closeSealed(segs []*segment) {
-	if len(segs) == 0 {
-		return
+	for _, seg := range segs {
+		j.saveSparse(seg)
+		j.closeFile(seg)
 	}
+}
+
+func (j *Journal) closeFile(seg *segment) {
 	j.wmu.Lock()
 	defer j.wmu.Unlock()
-	for _, seg := range segs {
-		if seg.file != nil && !seg.dirty {
-			// All is synced, so a failed close loses nothing.
-			_ = seg.file.Close()
-			seg.file = nil
-		}
+	if seg.file != nil && !seg.dirty {
+		// All is synced, so a failed close loses nothing.
+		_ = seg.file.Close()
+		seg.file = nil
 	}
 }
 

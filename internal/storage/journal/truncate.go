@@ -18,6 +18,10 @@ func (j *Journal) cut(mark Mark, found []foundSegment) error {
 			return err
 		}
 	}
+	// The segment is appended to again.
+	if err := j.removeSparse(seg); err != nil {
+		return err
+	}
 	f, err := j.opt.FS.OpenReadWrite(seg.path, writeCategory)
 	if err != nil {
 		return fmt.Errorf("journal: open %s: %w", seg.path, err)
@@ -137,6 +141,9 @@ func (j *Journal) zeroBehind(seg *segment, off int64) (int64, error) {
 // removeSegment removes one file for good. Each removal is synced on its own,
 // so that a crash can never bring back a file without its neighbours.
 func (j *Journal) removeSegment(seg *segment) error {
+	if err := j.removeSparse(seg); err != nil {
+		return err
+	}
 	if err := j.opt.FS.Remove(seg.path); err != nil {
 		return fmt.Errorf("journal: remove %s: %w", seg.path, err)
 	}
@@ -273,6 +280,9 @@ func (j *Journal) cutSynced(mark Mark) error {
 		segs = segs[:last]
 	}
 	seg := segs[len(segs)-1]
+	if err := j.removeSparse(seg); err != nil {
+		return err
+	}
 	if err := j.replaceWithPrefix(seg, mark.Pos); err != nil {
 		return err
 	}
