@@ -106,7 +106,7 @@ func (h *history) op() (string, error) {
 		d := h.doc(id)
 		return "insert " + ns + extjson.String(d), h.insert(ns, d)
 	case n < 35:
-		docs := []bson.Raw{h.doc(id), h.doc(id + 1), h.doc(id + 2)}
+		docs := []bson.Raw{h.doc(id), h.doc(id + h.r.IntN(3)), h.doc(id + 2)}
 		return "insert three " + ns, h.insert(ns, docs...)
 	case n < 55:
 		d := h.doc(id)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"unsafe"
 
@@ -42,6 +43,7 @@ type writeScratch struct {
 	seen    map[string]int
 	mk      []multikeyTodo
 	find    []byte
+	fresh   []int // ops with _ids beyond all others, in their order
 
 	// relaxed is set while the log is replayed over newer data: a document may not fit
 	// an index for now. What breaks a unique index is handed to it instead of refused.
@@ -70,6 +72,7 @@ func (s *writeScratch) put() {
 	clear(s.seen)
 	clear(s.mk)
 	s.ops, s.latches, s.latch, s.mk, s.relaxed = s.ops[:0], s.latches[:0], s.latch[:0], s.mk[:0], nil
+	s.fresh = s.fresh[:0]
 	scratches.Put(s)
 }
 
@@ -155,11 +158,15 @@ func (s *writeScratch) checkUnique(c *Collection, u *storage.RecoveryUnit, self 
 		}
 		key := s.keys.key(op.span)
 		if op.ix.Store.ByID {
-			if fresh, err := op.ix.state.top.passes(op.ix.Store, c.cat.eng, key); fresh || err != nil {
-				if err != nil {
-					return err
-				}
+			fresh, err := op.ix.state.top.passes(op.ix.Store, c.cat.eng, key)
+			switch {
+			case err != nil:
+				return err
+			case fresh:
+				s.fresh = append(s.fresh, i)
 				continue
+			case s.isFresh(key):
+				return &DocError{op.doc, duplicateKey(c, op.ix, key, s.keys.bits(op.span))}
 			}
 		}
 		if many {
@@ -188,6 +195,15 @@ func (s *writeScratch) checkUnique(c *Collection, u *storage.RecoveryUnit, self 
 		return &DocError{op.doc, duplicateKey(c, op.ix, key, s.keys.bits(op.span))}
 	}
 	return nil
+}
+
+// isFresh reports whether a document of this call has that _id and was not looked for
+// in the store because of it.
+func (s *writeScratch) isFresh(key []byte) bool {
+	_, found := slices.BinarySearchFunc(s.fresh, key, func(i int, key []byte) int {
+		return bytes.Compare(s.keys.key(s.ops[i].span), key)
+	})
+	return found
 }
 
 // latchOf is the key under the index's prefix, which tells equal keys of two
