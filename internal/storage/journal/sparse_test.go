@@ -43,7 +43,8 @@ func writeAll(t testing.TB, fs vfs.FS, name string, b []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Write(b); err != nil {
+	// A vfs.File may change what it is given to write.
+	if _, err := f.Write(bytes.Clone(b)); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
