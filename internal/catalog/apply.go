@@ -146,8 +146,10 @@ func (a *Applier) insert(c *Collection, e *oplog.Entry) error {
 	if err := s.addDoc(c, e.O, 0, false); err != nil {
 		return err
 	}
+	if err := s.noteIDs(c); err != nil {
+		return err
+	}
 	size := s.putAll(c, u, []bson.Raw{e.O}, id)
-	c.IDIndex().state.top.forget()
 	c.count(u, delta{1, size})
 	return nil
 }

@@ -29,6 +29,9 @@ func (c *Collection) PutDerived(u *storage.RecoveryUnit, at storage.RecordID, ol
 		if err := s.addDoc(c, doc, 0, false); err != nil {
 			return 0, err
 		}
+		if err := s.noteIDs(c); err != nil {
+			return 0, err
+		}
 		for i := range s.ops {
 			s.perform(u, &s.ops[i], rid)
 		}

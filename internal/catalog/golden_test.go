@@ -141,4 +141,3 @@ func compareState(t *testing.T, n *node, state []byte) {
 		}
 	}
 }
-

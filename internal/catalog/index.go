@@ -163,7 +163,7 @@ type topKey struct {
 }
 
 // passes reports whether key is beyond all keys so far, and counts it among them from
-// now on. Whoever puts a key without asking must do so before others ask.
+// now on. Whoever puts a key asks, whether the answer matters or not.
 func (t *topKey) passes(s storage.IndexStore, r storage.Reader, key []byte) (bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -182,11 +182,4 @@ func (t *topKey) passes(s storage.IndexStore, r storage.Reader, key []byte) (boo
 	}
 	t.key = append(t.key[:0], key...)
 	return true, nil
-}
-
-// forget is for those who put keys without asking.
-func (t *topKey) forget() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.known = false
 }

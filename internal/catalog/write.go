@@ -206,6 +206,20 @@ func (s *writeScratch) isFresh(key []byte) bool {
 	return found
 }
 
+// noteIDs counts the _ids that are put without checkUnique among those that exist.
+func (s *writeScratch) noteIDs(c *Collection) error {
+	for i := range s.ops {
+		op := &s.ops[i]
+		if op.remove || !op.ix.Store.ByID {
+			continue
+		}
+		if _, err := op.ix.state.top.passes(op.ix.Store, c.cat.eng, s.keys.key(op.span)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // latchOf is the key under the index's prefix, which tells equal keys of two
 // indexes apart.
 func (s *writeScratch) latchOf(op *entryOp, key []byte) []byte {
