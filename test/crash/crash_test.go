@@ -57,6 +57,14 @@ func (c *client) doc(key string) *history {
 	return h
 }
 
+// now is the newest state that was asked for.
+func (c *client) now(key string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := c.doc(key)
+	return h.states[len(h.states)-1]
+}
+
 // begin notes a write before it is sent: from now on its effect may be found.
 func (c *client) begin(key, state string) {
 	c.mu.Lock()
@@ -78,13 +86,13 @@ func text(key string, v, u int) string { return fmt.Sprintf("%s v=%d u=%d", key,
 // step does one random write.
 func (c *client) step(ctx context.Context) error {
 	key := fmt.Sprintf("%d-%d", c.id, c.rng.IntN(20))
-	h := c.doc(key)
-	now := h.states[len(h.states)-1]
+	now := c.now(key)
 	journaled := c.rng.IntN(3) > 0
 	wc := bson.D("w", 1, "j", journaled)
 	var cmd bson.Raw
 	var next string
-	v, u := c.rng.IntN(1000), c.rng.IntN(1<<20)*workers+c.id
+	c.serial++
+	v, u := c.rng.IntN(1000), c.serial*workers+c.id
 	switch {
 	case now == "":
 		next = text(key, v, u)
