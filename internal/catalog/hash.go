@@ -46,7 +46,6 @@ func (c *Catalog) Hash(ctx context.Context, db string, only []string) (*Hashes, 
 			return nil, err
 		}
 		sum := hex.EncodeToString(h.Sum(nil))
-		total.Write([]byte(coll.NS.Coll))
 		total.Write([]byte(sum))
 		res.Collections = append(res.Collections, CollectionHash{coll.NS.Coll, coll.UUID, sum})
 		if coll.IsCapped() {

@@ -114,7 +114,7 @@ func (o *CollectionOptions) field(key string, v bson.Value) (keep bool, err erro
 	case "uuid", "idIndex": // beside the options in dumps and entries; whoever makes the collection looks at them
 		return false, nil
 	default:
-		return false, mongoerr.New(mongoerr.InvalidOptions, "The field '%s' is not a valid collection option. Options: %s", key, bson.D(key, v))
+		return false, mongoerr.New(mongoerr.UnknownField, "BSON field 'create.%s' is an unknown field.", key)
 	}
 	return err == nil, err
 }

@@ -98,7 +98,7 @@ func (c *Ctx) checkArgs() error {
 		if i := genericArg(name); i >= 0 {
 			g := &generics[i]
 			if seenGeneric&(1<<i) != 0 {
-				return duplicateField(cmd.Name + "." + name)
+				return duplicateField(cmd.field(name))
 			}
 			seenGeneric |= 1 << i
 			if err := g.check(c, v); err != nil {
@@ -111,10 +111,10 @@ func (c *Ctx) checkArgs() error {
 			continue
 		}
 		if i < 0 {
-			return unknownField(cmd.Name + "." + name)
+			return unknownField(cmd.field(name))
 		}
 		if seen&(1<<i) != 0 {
-			return duplicateField(cmd.Name + "." + name)
+			return duplicateField(cmd.field(name))
 		}
 		seen |= 1 << i
 		a := &cmd.Args[i]
@@ -122,12 +122,12 @@ func (c *Ctx) checkArgs() error {
 			continue
 		}
 		if !a.Types.Allows(v.Type) {
-			return wrongType(cmd.Name+"."+name, v.Type, a.Types)
+			return wrongType(cmd.field(name), v.Type, a.Types)
 		}
 	}
 	for i := range cmd.Args {
 		if a := &cmd.Args[i]; a.Required && c.Arg(a.Name).IsNullish() && c.sequence(a.Name) == nil {
-			return missingField(cmd.Name + "." + a.Name)
+			return missingField(cmd.field(a.Name))
 		}
 	}
 	return nil

@@ -194,12 +194,14 @@ func runCreateIndexes(c *Ctx) error {
 		return err
 	}
 	c.wroteFuture(res.Future)
-	c.Reply.IntOrLong("numIndexesBefore", int64(res.Before)).IntOrLong("numIndexesAfter", int64(res.After)).Bool("createdCollectionAutomatically", res.CreatedCollection)
-	if c.Node.Repl.SetName() != "" {
-		c.Reply.Str("commitQuorum", "votingMembers")
-	}
+	c.Reply.IntOrLong("numIndexesBefore", int64(res.Before)).IntOrLong("numIndexesAfter", int64(res.After))
 	if res.AllExist {
 		c.Reply.Str("note", "all indexes already exist")
+		return nil
+	}
+	c.Reply.Bool("createdCollectionAutomatically", res.CreatedCollection)
+	if c.Node.Repl.SetName() != "" {
+		c.Reply.Str("commitQuorum", "votingMembers")
 	}
 	return nil
 }

@@ -105,7 +105,7 @@ func (g *generic) check(c *Ctx, v bson.Value) error {
 		return nil
 	}
 	if !g.types.Allows(v.Type) {
-		return wrongType(c.Command.Name+"."+g.name, v.Type, g.types)
+		return wrongType(c.Command.field(g.name), v.Type, g.types)
 	}
 	if g.parse == nil {
 		return nil

@@ -42,6 +42,14 @@ type Arg struct {
 	Required bool
 }
 
+// field names an argument as MongoDB's messages do: find alone goes by the name of its request.
+func (c *Command) field(name string) string {
+	if c.Name == "find" {
+		return "FindCommandRequest." + name
+	}
+	return c.Name + "." + name
+}
+
 // Has reports whether all bits of f are set.
 func (c *Command) Has(f Flag) bool { return c.Flags&f == f }
 

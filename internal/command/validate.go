@@ -14,6 +14,9 @@ var validateCommands = []Command{
 
 func runValidate(c *Ctx) error {
 	coll, err := c.lookup()
+	if mongoerr.Is(err, mongoerr.NamespaceNotFound) {
+		return mongoerr.New(mongoerr.NamespaceNotFound, "Collection '%s.%s' does not exist to validate.", c.DB, c.ArgStr("validate"))
+	}
 	if err != nil {
 		return err
 	}
@@ -27,7 +30,7 @@ func runValidate(c *Ctx) error {
 		return err
 	}
 	b := c.Reply
-	b.Str("ns", coll.NS.String()).UUID("uuid", coll.UUID).IntOrLong("nInvalidDocuments", res.InvalidDocuments).Int32("nNonCompliantDocuments", 0).
+	b.Str("ns", coll.NS.String()).UUID("uuid", coll.UUID).Int64("nInvalidDocuments", res.InvalidDocuments).Int64("nNonCompliantDocuments", 0).
 		IntOrLong("nrecords", res.Records).Int32("nIndexes", int32(len(res.Indexes)))
 	b.Doc("keysPerIndex")
 	for _, ix := range res.Indexes {

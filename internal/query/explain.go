@@ -27,6 +27,8 @@ type explained struct {
 	run  func(x *exec.Exec) error // executes the winner, for its statistics
 	ran  time.Duration
 	rows int64
+	// optimized: the query stands for a whole pipeline.
+	optimized bool
 }
 
 // Explain implements Executor.
@@ -135,7 +137,7 @@ func (e *explained) write(r *ExplainRequest) error {
 	return e.plan(r)
 }
 
-// plan chooses the winner as an execution would.
+// plan chooses the winner.
 func (e *explained) plan(r *ExplainRequest) error {
 	start := time.Now()
 	defer func() { e.took = time.Since(start) }()
@@ -148,15 +150,37 @@ func (e *explained) plan(r *ExplainRequest) error {
 		e.choice.winner = exec.New(e.t.x, s, e.o)
 		return nil
 	}
-	c, err := e.l.choose(e.op, e.t, e.q, e.o)
+	if err := e.try(); err != nil {
+		return err
+	}
+	if e.choice.winner != nil && e.top != nil && e.top.Stage == plan.Count {
+		toCountScan(e.choice.winner.Plan)
+	}
+	return nil
+}
+
+// try finds the winner without the plan cache, so that there are losers to show and the
+// cache stays as it is; what the cache holds is marked.
+func (e *explained) try() error {
+	sols, err := plan.Plan(e.q, e.t.indexes)
 	if err != nil {
 		return err
 	}
-	c.shape, c.cacheID = e.choice.shape, e.choice.cacheID
-	e.choice = c
-	if c.winner != nil && e.top != nil && e.top.Stage == plan.Count {
-		toCountScan(c.winner.Plan)
+	c := e.choice
+	if len(sols) == 1 {
+		c.winner = exec.New(e.t.x, sols[0], e.o)
+		return c.winner.Probe()
 	}
+	if sig, _, ok := e.t.cache.Lookup(c.cacheID, e.t.version); ok {
+		for _, s := range sols {
+			s.Cached = s.Signature() == sig
+		}
+	}
+	trial, err := exec.Try(e.t.x, sols, e.o)
+	if err != nil {
+		return err
+	}
+	c.winner, c.losers = trial.Winner, trial.Losers
 	return nil
 }
 
@@ -246,6 +270,9 @@ func (e *explained) queryPlanner(out *bson.Builder) {
 	hash := plan.Hash(e.choice.shape)
 	out.Str("queryHash", hash).Str("planCacheShapeHash", hash).Str("planCacheKey", plan.Hash(e.choice.cacheID))
 	out.IntOrLong("optimizationTimeMillis", e.took.Milliseconds())
+	if e.optimized {
+		out.Bool("optimizedPipeline", true)
+	}
 	out.Bool("maxIndexedOrSolutionsReached", false).Bool("maxIndexedAndSolutionsReached", false)
 	out.Bool("maxScansToExplodeReached", false).Bool("prunedSimilarIndexes", false)
 	out.Doc("winningPlan")
@@ -389,7 +416,7 @@ func (l *Local) explainAggregate(op *OpContext, r *ExplainRequest, out *bson.Bui
 	if err := e.plan(&ExplainRequest{}); err != nil {
 		return err
 	}
-	if rest.Empty() {
+	if e.optimized = rest.Empty(); e.optimized {
 		return e.append(out, r.Verbosity)
 	}
 	out.Array("stages").Doc("").Doc("$cursor")

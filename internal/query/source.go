@@ -21,6 +21,7 @@ const defaultAwait = time.Second
 type findSource struct {
 	l            *Local
 	x            *exec.Exec
+	count        func() int64 // of the collection; for tailable cursors
 	view         *view
 	stash        bson.Raw // a result that did not fit the last batch
 	showRecordID bool
@@ -49,6 +50,7 @@ func (s *findSource) fill(op *OpContext, b *batch) (bool, error) {
 	if err == nil && s.tailable && s.await && s.later && b.n == 0 && b.limit != 0 {
 		done, err = s.awaitMore(op, b)
 	}
+	first := !s.later
 	s.later = true
 	if errors.Is(err, oplog.ErrPositionLost) {
 		err = mongoerr.New(mongoerr.CappedPositionLost, "CollectionScan died due to position in capped collection being deleted. Last seen record is no longer in the log.")
@@ -63,7 +65,7 @@ func (s *findSource) fill(op *OpContext, b *batch) (bool, error) {
 	}
 	s.account(op)
 	if done && s.tailable {
-		done = false
+		done = first && s.count() == 0 // as in MongoDB, there is nothing to follow yet
 	}
 	if !done {
 		s.x.Save()

@@ -76,7 +76,7 @@ func explainLeaf(b *bson.Builder, n match.Leaf, doc bson.Raw) {
 	name, _ := ops.Doc().First()
 	b.Str("operatorName", name).AppendDoc("specifiedAs", spec)
 	v := doc.Path(n.FieldPath().String())
-	if v.IsMissing() {
+	if _, exists := n.(*match.Exists); v.IsMissing() && !exists {
 		b.Str("reason", "field was missing")
 		return
 	}

@@ -242,6 +242,7 @@ func TestPlanCache(t *testing.T) {
 		docs[i] = bson.D("_id", i, "a", a, "b", b)
 	}
 	s.insert(docs...)
+	// explain tells what the cache holds and leaves it alone.
 	winner := func(a, b int) (string, bool) {
 		out := bson.NewBuilder(nil)
 		r := &FindRequest{NS: testNS, Filter: bson.D("a", a, "b", b)}
@@ -251,14 +252,19 @@ func TestPlanCache(t *testing.T) {
 		d := out.Finish()
 		return d.Path("executionStats.executionStages.inputStage.indexName").Str(), d.Path("executionStats.executionStages.isCached").Bool()
 	}
-	for i := range 3 {
+	for i := range 4 {
 		ix, cached := winner(i, 0)
-		if ix != "a_1" || cached != (i == 2) {
-			t.Fatalf("query %d: index %s, cached %v", i, ix, cached)
+		if ix != "a_1" || cached != (i >= 2) {
+			t.Fatalf("after %d queries: index %s, cached %v", i, ix, cached)
 		}
+		s.find(&FindRequest{NS: testNS, Filter: bson.D("a", i, "b", 0)})
 	}
 	if ix, cached := winner(5000, 3000); ix != "b_1" || cached {
-		t.Fatalf("after the data turned: index %s, cached %v", ix, cached)
+		t.Fatalf("for other values: index %s, cached %v", ix, cached)
+	}
+	s.find(&FindRequest{NS: testNS, Filter: bson.D("a", 5000, "b", 3000)})
+	if ix, cached := winner(1, 0); ix != "a_1" || cached {
+		t.Fatalf("after the plan turned out bad: index %s, cached %v", ix, cached)
 	}
 	s.index(`{"key": {"c": 1}, "name": "c_1"}`)
 	if ix, cached := winner(1, 0); ix != "a_1" || cached {
