@@ -182,7 +182,8 @@ func crashRound(t *testing.T, rng *rand.Rand, count int) int {
 		}()
 	}
 	wg.Add(1)
-	go func() { defer wg.Done(); churn(ctx, t, n, &pause, rand.New(rand.NewPCG(rng.Uint64(), 2))) }()
+	churning := rand.New(rand.NewPCG(rng.Uint64(), 2))
+	go func() { defer wg.Done(); churn(ctx, t, n, &pause, churning) }()
 	for i := range count {
 		step := rng.IntN(40)
 		for range step { // let some writes pass
