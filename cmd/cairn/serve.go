@@ -167,6 +167,8 @@ func announce(s *node.Settings, n *node.Node, log io.Writer) {
 
 func startError(err error) error {
 	switch {
+	case node.IsBadParameter(err):
+		return &exitError{exitUsage, err}
 	case errors.Is(err, syscall.EADDRINUSE):
 		return &exitError{exitDBPath, err}
 	case node.IsLocked(err), node.IsCorrupt(err):

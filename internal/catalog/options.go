@@ -77,7 +77,11 @@ func (o *CollectionOptions) field(key string, v bson.Value) (keep bool, err erro
 		o.ValidationAction, err = enumOption(key, v, "error", "warn", "errorAndLog")
 	case "collation":
 		o.Collation, err = parseCollation(v)
-		return o.Collation != nil, err
+		if err == nil && o.Collation != nil {
+			// A collection that promises an order which no query would keep is not made.
+			err = mongoerr.New(mongoerr.InvalidOptions, "collations other than {locale: \"simple\"} are not supported by this version of Cairn: %s", v)
+		}
+		return false, err
 	case "changeStreamPreAndPostImages":
 		d, err := docOption(key, v)
 		if err != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 var ddlCommands = []Command{
-	{Name: "create", Flags: Write | V1 | AnyArgs, Run: runCreate, Help: "Makes a collection or a view."},
+	{Name: "create", Flags: Write | V1, Run: runCreate, Args: createArgs, Unstable: []string{"autoIndexId", "capped", "indexOptionDefaults", "max", "size", "storageEngine"}, Help: "Makes a collection or a view."},
 	{Name: "drop", Flags: Write | V1, Run: runDrop, Help: "Drops a collection or a view."},
 	{Name: "dropDatabase", Flags: Write | V1, Run: runDropDatabase, Help: "Drops a database."},
 	{Name: "renameCollection", Flags: Write | AdminOnly, Run: runRename, Args: []Arg{{"to", TString, true}, {"dropTarget", TBoolLike | TBinData, false}, {"stayTemp", TBoolLike, false}}, Help: "Gives a collection another name."},
@@ -19,6 +19,25 @@ var ddlCommands = []Command{
 	{Name: "convertToCapped", Flags: Write, Run: runConvertToCapped, Args: []Arg{{"size", TNumber, true}}, Help: "Makes a collection a capped one."},
 	{Name: "createIndexes", Flags: Write | V1, Run: runCreateIndexes, Args: []Arg{{"indexes", TArray, true}, {"commitQuorum", TNumber | TString, false}, {"ignoreUnknownIndexOptions", TBoolLike, false}}, Help: "Builds indexes."},
 	{Name: "dropIndexes", Aliases: []string{"deleteIndexes"}, Flags: Write | V1, Run: runDropIndexes, Args: []Arg{{"index", TString | TArray | TObject, true}}, Help: "Drops indexes by name, key or '*'."},
+}
+
+// createArgs are the options of a collection or view. The catalog looks at their values.
+var createArgs = []Arg{
+	{"capped", TBoolLike, false}, {"size", TNumber, false}, {"max", TNumber, false}, {"temp", TBoolLike, false},
+	{"autoIndexId", TBoolLike, false}, {"idIndex", TObject, false}, {"storageEngine", TObject, false}, {"indexOptionDefaults", TObject, false},
+	{"validator", TObject, false}, {"validationLevel", TString, false}, {"validationAction", TString, false},
+	{"viewOn", TString, false}, {"pipeline", TArray, false}, {"collation", TObject, false},
+	{"changeStreamPreAndPostImages", TObject, false}, {"recordPreImages", TBoolLike, false}, {"timeseries", TObject, false},
+	{"clusteredIndex", TObject | TBool, false}, {"expireAfterSeconds", TNumber | TString, false}, {"encryptedFields", TObject, false}, {"flags", TNumber, false},
+}
+
+// checkView refuses a view whose pipeline cannot be run, as MongoDB does when the view is made.
+func (c *Ctx) checkView(ns catalog.Namespace) error {
+	on, p := c.ArgStr("viewOn"), c.Arg("pipeline")
+	if on == "" || p.Type != bson.TypeArray || c.Node.CheckView == nil {
+		return nil
+	}
+	return c.Node.CheckView(ns, on, p.Doc())
 }
 
 // wroteFuture notes what DDL wrote; nil is nothing.
@@ -49,6 +68,9 @@ func (c *Ctx) ownArgs() bson.Raw {
 func runCreate(c *Ctx) error {
 	ns, err := c.ddlNS()
 	if err != nil {
+		return err
+	}
+	if err := c.checkView(ns); err != nil {
 		return err
 	}
 	if err := c.writeLock(); err != nil {
@@ -135,6 +157,9 @@ func runRename(c *Ctx) error {
 func runCollMod(c *Ctx) error {
 	ns, err := c.ddlNS()
 	if err != nil {
+		return err
+	}
+	if err := c.checkView(ns); err != nil {
 		return err
 	}
 	if err := c.writeLock(); err != nil {

@@ -232,7 +232,7 @@ func runServerStatus(c *Ctx) error {
 	sort.SliceStable(sections, func(i, j int) bool { return sections[i].Name < sections[j].Name })
 	for _, s := range sections {
 		asked := c.Arg(s.Name)
-		if (s.OnRequest && !asked.Truthy()) || (!asked.IsMissing() && !asked.Truthy()) {
+		if s.Absent || (s.OnRequest && !asked.Truthy()) || (!asked.IsMissing() && !asked.Truthy()) {
 			continue
 		}
 		b.Doc(s.Name)
@@ -260,6 +260,7 @@ func (n *Node) commandMetrics(b *bson.Builder) {
 		b.Doc(name).Int64("failed", p.failed.Load()).Int64("total", p.total.Load()).End()
 	}
 	b.End()
+	n.Counters.Docs.write(b)
 	if n.Metrics != nil {
 		n.Metrics(b)
 	}

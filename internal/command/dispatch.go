@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -190,6 +191,13 @@ func (c *Ctx) checkAPI() error {
 	if g.APIStrict && !c.Command.Has(V1) {
 		return mongoerr.New(mongoerr.APIStrictError, "Provided apiStrict:true, but the command %s is not in API Version 1. Information on supported commands and migrations in API Version 1 can be found at https://dochub.mongodb.org/core/manual-versioned-api", c.Command.Name)
 	}
+	if g.APIStrict {
+		for _, name := range c.Command.Unstable {
+			if !c.Arg(name).IsNullish() {
+				return mongoerr.New(mongoerr.APIStrictError, "BSON field '%s.%s' is not allowed with apiStrict:true.", c.Command.Name, name)
+			}
+		}
+	}
 	return nil
 }
 
@@ -286,7 +294,10 @@ func (n *Node) count(c *Ctx, start time.Time, err error) {
 	default:
 		n.Counters.CommandLatency.Add(took)
 	}
-	if _, v := c.Body.First(); v.Type == bson.TypeString && !c.Command.Has(AdminOnly|Quiet) {
+	n.Counters.Docs.add(c)
+	// A failed command may name anything: its namespace is not counted.
+	if err != nil {
+	} else if _, v := c.Body.First(); v.Type == bson.TypeString && v.Str() != "" && !c.Command.Has(AdminOnly) && !c.Command.Has(Quiet) && strings.IndexByte(v.Str(), 0) < 0 {
 		n.Counters.top.add(c.DB+"."+v.Str(), c.Command.Name, took)
 	} else if c.Command.Name == "getMore" {
 		n.Counters.top.add(c.DB+"."+c.ArgStr("collection"), "getMore", took)

@@ -34,6 +34,11 @@ var knownFailPoints = []string{"failCommand", "failGetMoreAfterCursorCheckout", 
 // builtFailPoints are those of them that have an effect here.
 var builtFailPoints = []string{"failCommand", "maxTimeAlwaysTimeOut", "onPrimaryTransactionalWrite"}
 
+// failCommandFields are the fields of failCommand's data that have an effect here, or,
+// failInternalCommands, are true without one: no command comes from inside.
+var failCommandFields = []string{"appName", "blockConnection", "blockTimeMS", "closeConnection", "errorCode", "errorExtraInfo", "errorLabels",
+	"failAllCommands", "failCommands", "failInternalCommands", "namespace", "writeConcernError"}
+
 // NewFailPoints returns an empty set.
 func NewFailPoints() *FailPoints {
 	f := &FailPoints{}
@@ -47,7 +52,7 @@ func (f *FailPoints) Configure(name string, mode bson.Value, data bson.Raw) (int
 		if slices.Contains(knownFailPoints, name) {
 			return 0, mongoerr.New(mongoerr.CommandNotSupported, "fail point %s is not supported by Cairn", name)
 		}
-		return 0, mongoerr.New(249, "%s not found", name)
+		return 0, mongoerr.New(266, "%s not found", name)
 	}
 	p := &failPoint{data: bson.Empty}
 	if data != nil {
@@ -205,10 +210,10 @@ func (c *Ctx) changedData() bool {
 
 func (c *Ctx) failMatches(data bson.Raw) bool {
 	cmds := data.Get("failCommands")
-	if cmds.Type != bson.TypeArray {
+	found := data.Get("failAllCommands").Truthy()
+	if cmds.Type != bson.TypeArray && !found {
 		return false
 	}
-	found := false
 	for v := range cmds.Doc().Values() {
 		found = found || v.Str() == c.Command.Name || slices.Contains(c.Command.Aliases, v.Str())
 	}
@@ -217,6 +222,9 @@ func (c *Ctx) failMatches(data bson.Raw) bool {
 	}
 	if ns := data.Get("namespace"); found && ns.Type == bson.TypeString {
 		_, v := c.Body.First()
+		if c.Command.Name == "getMore" {
+			v = c.Arg("collection")
+		}
 		found = ns.Str() == c.DB+"."+v.Str()
 	}
 	return found

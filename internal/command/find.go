@@ -10,11 +10,11 @@ import (
 )
 
 var readCommands = []Command{
-	{Name: "find", Flags: Read | V1, Run: runFind, Args: findArgs, Help: "Opens a cursor over the documents that match a filter."},
+	{Name: "find", Flags: Read | V1, Run: runFind, Args: findArgs, Unstable: []string{"awaitData", "max", "min", "noCursorTimeout", "oplogReplay", "returnKey", "showRecordId", "tailable"}, Help: "Opens a cursor over the documents that match a filter."},
 	{Name: "getMore", Flags: Read | V1 | Exhaust, Run: runGetMore, Help: "Returns the next batch of a cursor.", Args: []Arg{
 		{"collection", TString, true}, {"batchSize", TNumber, false}, {"term", TNumber, false}, {"lastKnownCommittedOpTime", TObject, false}}},
 	{Name: "killCursors", Flags: V1, Run: runKillCursors, Help: "Closes cursors.", Args: []Arg{{"cursors", TArray, true}}},
-	{Name: "aggregate", Flags: Read | Write | V1, Run: runAggregate, Args: aggregateArgs, Help: "Runs an aggregation pipeline."},
+	{Name: "aggregate", Flags: Read | Write | V1, Run: runAggregate, Args: aggregateArgs, Unstable: []string{"explain"}, Help: "Runs an aggregation pipeline."},
 	{Name: "count", Flags: Read | V1, Run: runCount, Args: countArgs, Help: "Counts the documents that match a query."},
 	{Name: "distinct", Flags: Read, Run: runDistinct, Args: distinctArgs, Help: "Lists the distinct values of a field."},
 	{Name: "explain", Flags: Read | V1, Run: runExplain, Help: "Shows how a command would be run, or was.", Args: []Arg{{"verbosity", TString, false}}},

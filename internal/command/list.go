@@ -317,6 +317,9 @@ func runDBStats(c *Ctx) error {
 	b.Str("db", c.DB).Int64("collections", int64(len(colls))).Int64("views", int64(len(v.Views(c.DB)))).Int64("objects", objects).Double("avgObjSize", avg).
 		Double("dataSize", float64(data)/f).Double("storageSize", float64(storage)/f).Int64("indexes", indexes).
 		Double("indexSize", float64(indexSize)/f).Double("totalSize", float64(storage+indexSize)/f).Int64("scaleFactor", scale)
+	if c.ArgInt("freeStorage", 0) != 0 { // freed space goes back to the file system at once
+		b.Double("freeStorageSize", 0).Double("indexFreeStorageSize", 0).Double("totalFreeStorageSize", 0)
+	}
 	if used, total, ok := c.Node.DiskUsage(); ok {
 		b.Double("fsUsedSize", float64(used)/f).Double("fsTotalSize", float64(total)/f)
 	}

@@ -47,6 +47,8 @@ type Node struct {
 	Metrics func(b *bson.Builder)
 	// Match compiles a filter for documents that no collection holds (currentOp, listDatabases …).
 	Match func(filter bson.Raw) (func(doc bson.Raw) (bool, error), error)
+	// CheckView refuses a view's pipeline that could not be run.
+	CheckView func(ns query.Namespace, on string, stages bson.Raw) error
 	// KillCursors closes the cursors of the sessions for which of is true.
 	KillCursors func(of func(lsid bson.Raw) bool)
 	// Fsync makes everything applied so far durable in the engine (a checkpoint).
@@ -72,6 +74,7 @@ type Node struct {
 type StatusSection struct {
 	Name      string
 	OnRequest bool // shown only when asked for by name
+	Absent    bool // not shown at all on this server
 	Build     func(b *bson.Builder)
 }
 
@@ -97,6 +100,7 @@ type Counters struct {
 	Asserts                                         struct{ Regular, Warning, Msg, User, Rollovers atomic.Int64 }
 	PerCommand                                      perCommand
 	ReadLatency, WriteLatency, CommandLatency       Latency
+	Docs                                            DocCounters
 	top                                             top
 }
 

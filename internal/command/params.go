@@ -83,7 +83,7 @@ func (p *Parameters) SetAtStart(name, value string) error {
 	r := p.rows[name]
 	p.mu.Unlock()
 	if r == nil || !r.Startup || r.Set == nil {
-		return fmt.Errorf("unknown --setParameter %q", name)
+		return fmt.Errorf("there is no parameter %q to set at start", name)
 	}
 	v := bson.V(value)
 	var n int64

@@ -30,9 +30,11 @@ type Command struct {
 	Aliases []string
 	Flags   Flag
 	Args    []Arg // besides the command's own name and the generic arguments
-	Run     func(*Ctx) error
-	Help    string // one sentence, shown by listCommands and COMPATIBILITY.md
-	Note    string // limits of what is built, or the reason of Unbuilt
+	// Unstable are the arguments that apiStrict refuses.
+	Unstable []string
+	Run      func(*Ctx) error
+	Help     string // one sentence, shown by listCommands and COMPATIBILITY.md
+	Note     string // limits of what is built, or the reason of Unbuilt
 }
 
 // Arg is one argument of a command.

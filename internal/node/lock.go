@@ -16,6 +16,12 @@ import (
 // IsLocked reports whether err says that another process has the store open.
 func IsLocked(err error) bool { return errors.Is(err, storage.ErrLocked) }
 
+// errParameter marks a --setParameter that cannot be.
+var errParameter = errors.New("invalid --setParameter")
+
+// IsBadParameter reports whether err says that a --setParameter is unknown or has a bad value.
+func IsBadParameter(err error) bool { return errors.Is(err, errParameter) }
+
 // IsCorrupt reports whether err says that the store is damaged or of a newer version.
 func IsCorrupt(err error) bool {
 	return errors.Is(err, storage.ErrCorruption) || errors.Is(err, storage.ErrVersion)

@@ -219,6 +219,8 @@ func (n *Node) wireCommands() {
 		CmdLine:   command.CmdLine{Argv: cfg.Argv, Parsed: n.parsedOptions()},
 		MapError:  mapError,
 		Match:     compileMatch,
+		CheckView: n.local.CheckView,
+		Metrics:   n.metrics,
 		Fsync:     func(context.Context) error { return n.engine.Flush() },
 		Shutdown:  n.requestShutdown,
 		RotateLog: cfg.RotateLog,

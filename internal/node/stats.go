@@ -15,6 +15,9 @@ func (s statsProvider) CollStats(ctx context.Context, ns query.Namespace, spec b
 	return s.n.cmds.CollStats(ctx, ns, spec)
 }
 
+// Host implements query.StatsProvider.
+func (s statsProvider) Host() string { return s.n.cmds.Host.Hostname }
+
 // CurrentOp implements query.StatsProvider.
 func (s statsProvider) CurrentOp(_ context.Context, spec bson.Raw) ([]bson.Raw, error) {
 	return s.n.cmds.CurrentOp(spec)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
@@ -19,7 +20,7 @@ func (n *Node) statusSections() []command.StatusSection {
 		{Name: "logicalSessionRecordCache", Build: func(b *bson.Builder) {
 			b.IntOrLong("activeSessionsCount", int64(n.cmds.Sessions.Len()))
 		}},
-		{Name: "repl", Build: n.replStatus},
+		{Name: "repl", Absent: n.cfg.ReplSet == "", Build: n.replStatus},
 		{Name: "opcountersRepl", Build: func(b *bson.Builder) {
 			for _, k := range []string{"insert", "query", "update", "delete", "getmore", "command"} {
 				b.Int64(k, 0)
@@ -85,6 +86,15 @@ func (n *Node) replStatus(b *bson.Builder) {
 		Bool("isWritablePrimary", true).Bool("secondary", false).Str("primary", n.set.Me()).Str("me", n.set.Me()).ObjectID("electionId", n.set.ElectionID())
 }
 
+// metrics appends what serverStatus's metrics show of other rooms.
+func (n *Node) metrics(b *bson.Builder) {
+	s := n.local.Cursors().Stats()
+	b.Doc("cursor").Int64("timedOut", s.TimedOut).Int64("totalOpened", s.TotalOpened)
+	b.Doc("open").Int64("noTimeout", s.NoTimeout).Int64("pinned", s.Pinned).Int64("total", s.Open).End().End()
+	passes, deleted := n.local.TTLStats()
+	b.Doc("ttl").Int64("deletedDocuments", deleted).Int64("passes", passes).End()
+}
+
 // Parameters returns the server parameters, by name.
 func (n *Node) Parameters() []command.Parameter { return n.cmds.Params.Rows() }
 
@@ -109,7 +119,7 @@ func (n *Node) applyParameters() error {
 	for _, p := range n.cfg.Parameters {
 		name, value, _ := cutParameter(p)
 		if err := n.cmds.Params.SetAtStart(name, value); err != nil {
-			return err
+			return fmt.Errorf("%w %s: %w", errParameter, p, err)
 		}
 	}
 	return nil

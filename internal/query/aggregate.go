@@ -83,7 +83,7 @@ func (l *Local) parseAggregate(op *OpContext, r *AggregateRequest) (*host, *pipe
 	}
 	h := &host{l: l, op: op, bypass: r.BypassValidation}
 	sc.env.Interrupt = h.interrupt
-	o := &pipeline.Options{NS: pipeline.Namespace(r.NS), Expr: sc.pc, Env: sc.env, Host: h, AllowDiskUse: r.AllowDiskUse == nil || *r.AllowDiskUse}
+	o := &pipeline.Options{NS: pipeline.Namespace(r.NS), Expr: sc.pc, Env: sc.env, Host: h, AllowDiskUse: r.AllowDiskUse == nil || *r.AllowDiskUse, APIStrict: op.APIStrict}
 	specs := make([]bson.Raw, len(r.Pipeline)) // the request's bytes end before the cursor does
 	for i, s := range r.Pipeline {
 		specs[i] = s.Clone()
@@ -126,6 +126,27 @@ func (h *host) open(ctx context.Context, ns Namespace, p *pipeline.Pipeline, dep
 	it := &execIterator{h: h, x: x}
 	h.running = append(h.running, it)
 	return rest.Run(it)
+}
+
+// CheckView refuses stages that a view cannot be made of.
+func (l *Local) CheckView(ns Namespace, on string, stages bson.Raw) error {
+	op := NewOpContext(context.Background())
+	sc, err := newScope(op, nil)
+	if err != nil {
+		return err
+	}
+	var specs []bson.Raw
+	for k, v := range stages.Elems() {
+		if v.Type != bson.TypeDocument {
+			return mongoerr.New(mongoerr.TypeMismatch, "Each element of the 'pipeline' array must be an object")
+		}
+		if name, _ := v.Doc().First(); name == "$out" || name == "$merge" {
+			return mongoerr.New(mongoerr.OptionNotSupportedOnView, "The aggregation stage %s in location %s of the pipeline cannot be used in the view definition of %s because it writes to disk", name, k, ns)
+		}
+		specs = append(specs, v.Doc())
+	}
+	_, err = pipeline.Parse(specs, &pipeline.Options{NS: pipeline.Namespace{DB: ns.DB, Coll: on}, Expr: sc.pc, Env: sc.env, Host: &host{l: l, op: op}, NoWrites: true})
+	return err
 }
 
 // onView puts a view's pipeline in front of p.

@@ -3,6 +3,7 @@ package query
 import (
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/eval/project"
+	"github.com/cairndb/cairn/internal/mongoerr"
 )
 
 var missing = bson.Value{}
@@ -39,7 +40,7 @@ func (l *Local) FindAndModify(op *OpContext, r *FindAndModifyRequest) (*FindAndM
 		}
 	}
 	if err := u.run(); err != nil {
-		return nil, err
+		return nil, inPlan(err)
 	}
 	rep := &FindAndModifyReply{N: u.matched, HasUpdated: !r.Remove, UpdatedExisting: u.matched > 0, UpsertedID: u.upsertedID}
 	if !u.upsertedID.IsMissing() {
@@ -51,6 +52,17 @@ func (l *Local) FindAndModify(op *OpContext, r *FindAndModifyRequest) (*FindAndM
 	}
 	rep.Value, err = u.shown(value, proj)
 	return rep, err
+}
+
+// inPlan says of an error that it came while the command's plan ran.
+func inPlan(err error) error {
+	e, ok := mongoerr.As(err)
+	if !ok || e.Code == mongoerr.WriteConflict {
+		return err
+	}
+	in := *e
+	in.Message = "Plan executor error during findAndModify :: caused by :: " + e.Message
+	return &in
 }
 
 func (l *Local) checkFindAndModify(r *FindAndModifyRequest) error {

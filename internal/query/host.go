@@ -86,7 +86,7 @@ func (h *host) IndexStats(_ context.Context, ns pipeline.Namespace) ([]bson.Raw,
 	var out []bson.Raw
 	for _, ix := range t.coll.AllIndexes() {
 		n, since := ix.Accesses()
-		b := bson.NewBuilder(nil).Str("name", ix.Spec.Name).AppendDoc("key", ix.Spec.Key).Str("host", "")
+		b := bson.NewBuilder(nil).Str("name", ix.Spec.Name).AppendDoc("key", ix.Spec.Key).Str("host", h.l.stats.Host())
 		b.Doc("accesses").Int64("ops", n).Date("since", bson.NewDateTime(since)).End()
 		b.AppendDoc("spec", ix.Spec.Raw)
 		if ix.Building() {

@@ -94,4 +94,6 @@ type Options struct {
 	AllowDiskUse bool
 	// NoWrites refuses $out and $merge (explain, views).
 	NoWrites bool
+	// APIStrict refuses stages outside version 1 of the API.
+	APIStrict bool
 }

@@ -236,6 +236,8 @@ func (ps *parser) checkPlace(row *Row, spec bson.Raw, i, n int) error {
 		return mongoerr.New(40601, "%s can only be the final stage in the pipeline", row.Name)
 	}
 	switch {
+	case ps.o.APIStrict && (row.unstable || row.Name == "$collStats" && !countOnly(spec)):
+		return mongoerr.New(mongoerr.APIStrictError, "stage %s is not allowed with 'apiStrict: true' in API Version 1", row.Name)
 	case ps.where == inFacet && (row.first || row.last || row.Name == "$facet"):
 		return mongoerr.New(40600, "%s is not allowed to be used within a $facet stage: %s", row.Name, expr.ToJSON(spec.Value()))
 	case ps.where == inLookup && row.last:
@@ -246,6 +248,18 @@ func (ps *parser) checkPlace(row *Row, spec bson.Raw, i, n int) error {
 		return mongoerr.New(mongoerr.OptionNotSupportedOnView, "The aggregation stage %s in the pipeline cannot be used here", row.Name)
 	}
 	return nil
+}
+
+// countOnly reports whether a $collStats asks for the count alone, which is all of it
+// that version 1 of the API has.
+func countOnly(spec bson.Raw) bool {
+	_, v := spec.First()
+	for k := range v.Doc().Elems() {
+		if k != "count" {
+			return false
+		}
+	}
+	return true
 }
 
 // checkSource checks that what begins the pipeline fits {aggregate: 1} or a collection.

@@ -16,6 +16,7 @@ type Row struct {
 	first        bool // only as the first stage
 	last         bool // only as the last stage
 	noCollection bool // runs on {aggregate: 1}
+	unstable     bool // not in version 1 of the API
 }
 
 // Table returns the registry, sorted by name. Please keep it so. It is a function because
@@ -29,7 +30,7 @@ func Table() []Row {
 		{Name: "$changeStreamSplitLargeEvent", Since: "6.0.9", Status: expr.Missing},
 		{Name: "$collStats", Since: "3.4", Help: "statistics of the collection", parse: parseCollStats, first: true},
 		{Name: "$count", Since: "3.4", Help: "number of documents", parse: parseCount},
-		{Name: "$currentOp", Since: "3.6", Help: "running operations", parse: parseCurrentOp, first: true, noCollection: true},
+		{Name: "$currentOp", Since: "3.6", Help: "running operations", parse: parseCurrentOp, first: true, noCollection: true, unstable: true},
 		{Name: "$densify", Since: "5.1", Status: expr.Missing},
 		{Name: "$documents", Since: "5.1", Help: "documents from an expression", parse: parseDocuments, first: true, noCollection: true},
 		{Name: "$facet", Since: "3.4", Help: "several pipelines over the same input", parse: parseFacet},
@@ -37,7 +38,7 @@ func Table() []Row {
 		{Name: "$geoNear", Since: "2.4", Status: expr.Missing},
 		{Name: "$graphLookup", Since: "3.4", Status: expr.Missing},
 		{Name: "$group", Since: "2.2", Help: "group by a key and accumulate", parse: parseGroup},
-		{Name: "$indexStats", Since: "3.2", Help: "use of the indexes", parse: parseIndexStats, first: true},
+		{Name: "$indexStats", Since: "3.2", Help: "use of the indexes", parse: parseIndexStats, first: true, unstable: true},
 		{Name: "$limit", Since: "2.2", Help: "at most so many documents", parse: parseLimit},
 		{Name: "$listCatalog", Since: "6.0", Status: expr.Missing},
 		{Name: "$listClusterCatalog", Since: "8.1", Status: expr.Missing},

@@ -1,0 +1,81 @@
+package node
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/bson/extjson"
+)
+
+// TestCommands runs testdata/commands.txt on a whole node without sockets. A line is
+// a comment, a request `db {command}` or `=> {fields}`: paths that the reply to the
+// request above has to have with these values; null stands for an absent one.
+func TestCommands(t *testing.T) {
+	for _, set := range []string{"", "rs0"} {
+		t.Run("face="+set, func(t *testing.T) {
+			n := startInMemory(t, Config{ReplSet: set, ReplSetAutoInitiate: set != "", Parameters: []string{"enableTestCommands=1"}})
+			f, err := os.Open("testdata/commands.txt")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			var reply bson.Raw
+			sc := bufio.NewScanner(f)
+			for no := 1; sc.Scan(); no++ {
+				line := sc.Text()
+				switch {
+				case line == "" || line[0] == '#':
+				case strings.HasPrefix(line, "=> "):
+					for path, want := range extjson.MustParse(line[3:]).Elems() {
+						if got := reply.Path(path); !sameValue(got, want) {
+							t.Errorf("line %d: %s is %v, want %v in %s", no, path, got, want, reply)
+						}
+					}
+				default:
+					db, cmd, _ := strings.Cut(line, " ")
+					if reply, err = n.Run(context.Background(), db, extjson.MustParse(cmd)); reply == nil {
+						t.Fatalf("line %d: %v", no, err)
+					}
+				}
+			}
+		})
+	}
+}
+
+func sameValue(got, want bson.Value) bool {
+	if want.Type == bson.TypeNull {
+		return got.IsMissing()
+	}
+	return bson.Compare(got, want) == 0
+}
+
+func startInMemory(t *testing.T, cfg Config) *Node {
+	t.Helper()
+	cfg.InMemory, cfg.Embedded, cfg.NoTCP, cfg.NoUnixSocket = true, true, true, true
+	cfg.Log = slog.New(slog.DiscardHandler)
+	n, err := Start(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+func TestBadParameter(t *testing.T) {
+	for _, p := range []string{"nosuch=1", "ttlMonitorSleepSecs=x"} {
+		_, err := Start(context.Background(), Config{InMemory: true, NoTCP: true, NoUnixSocket: true, Parameters: []string{p}, Log: slog.New(slog.DiscardHandler)})
+		if !IsBadParameter(err) {
+			t.Errorf("%s: %v", p, fmt.Sprint(err))
+		}
+	}
+}
