@@ -52,7 +52,7 @@ func (f *FailPoints) Configure(name string, mode bson.Value, data bson.Raw) (int
 		if slices.Contains(knownFailPoints, name) {
 			return 0, mongoerr.New(mongoerr.CommandNotSupported, "fail point %s is not supported by Cairn", name)
 		}
-		return 0, mongoerr.New(266, "%s not found", name)
+		return 0, mongoerr.New(mongoerr.FailPointSetFailed, "%s not found", name)
 	}
 	p := &failPoint{data: bson.Empty}
 	if data != nil {
