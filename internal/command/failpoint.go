@@ -54,6 +54,11 @@ func (f *FailPoints) Configure(name string, mode bson.Value, data bson.Raw) (int
 		}
 		return 0, mongoerr.New(mongoerr.FailPointSetFailed, "%s not found", name)
 	}
+	for k := range data.Elems() {
+		if name == "failCommand" && !slices.Contains(failCommandFields, k) {
+			return 0, mongoerr.New(mongoerr.CommandNotSupported, "failCommand's data.%s is not supported by Cairn", k)
+		}
+	}
 	p := &failPoint{data: bson.Empty}
 	if data != nil {
 		p.data = data.Clone()
