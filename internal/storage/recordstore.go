@@ -139,7 +139,11 @@ func (c *recordCursor) RecordID() RecordID {
 
 func (c *recordCursor) Value() []byte {
 	if c.base != nil {
-		return c.base.Value()
+		v := c.base.Value()
+		if c.d == Forward {
+			prefetchBehind(v)
+		}
+		return v
 	}
 	return c.c.Value()
 }

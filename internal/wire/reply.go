@@ -13,6 +13,7 @@ const (
 	replyPrefix = headerSize + 4 + 8 + 4 + 4 // flags, cursor, starting from, number returned
 	checksumLen = 4
 	firstReply  = 4 << 10
+	maxHint     = 256 << 10
 
 	replyQueryFailure = 1 << 1
 	replyAwaitCapable = 1 << 3
@@ -30,6 +31,7 @@ type Reply struct {
 	next    bson.Raw
 	dropped bool
 	plain   int
+	hint    int // room to begin with: about the size of the last replies
 }
 
 // Reset makes the reply ready for the answer to req and frees what it held.
@@ -48,7 +50,7 @@ func (p *Reply) Free() {
 // Called again, it drops what was written and begins anew.
 func (p *Reply) Doc() *bson.Builder {
 	if p.buf == nil {
-		p.buf = GetBuffer(firstReply)
+		p.buf = GetBuffer(max(firstReply, p.hint))
 	} else if p.begun {
 		p.buf.B = p.b.Buffer()
 	}
@@ -96,6 +98,7 @@ func (p *Reply) Finish(req *Request, id int32, more bool, comp *Compression) ([]
 	doc := p.b.Finish()
 	out := p.b.Buffer()
 	p.buf.B, p.plain = out, len(out)
+	p.hint = min(max(len(out), p.hint-p.hint/8), maxHint)
 	if len(doc) > MaxInternalDocSize {
 		return nil, mongoerr.New(mongoerr.BSONObjectTooLarge, "BSONObj size: %d (0x%X) is invalid. Size must be between 0 and %d(16MB)", len(doc), len(doc), MaxInternalDocSize)
 	}
