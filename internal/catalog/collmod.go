@@ -125,7 +125,7 @@ func (ch *change) collMod(c *Collection, m *collMod) (reply, old bson.Raw, err e
 		if !c.Options.Capped && (m.options.Has("size") || m.options.Has("max")) {
 			return nil, nil, mongoerr.New(mongoerr.InvalidOptions, "cappedSize and cappedMax may only be used on a capped collection")
 		}
-		opts, err := c.Options.with(m.options, m.remove...)
+		opts, err := c.Options.with(m.withValidation(c.Options), m.remove...)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -134,6 +134,21 @@ func (ch *change) collMod(c *Collection, m *collMod) (reply, old bson.Raw, err e
 		}
 	}
 	return out.Finish(), o2.Finish(), nil
+}
+
+// withValidation returns the options to set: a validator brings its level and action along, as
+// their defaults if nobody named them.
+func (m *collMod) withValidation(old *CollectionOptions) bson.Raw {
+	if !m.options.Has("validator") {
+		return m.options
+	}
+	b := bson.NewBuilder(nil).AppendElems(m.options)
+	for _, o := range [][2]string{{"validationLevel", "strict"}, {"validationAction", "error"}} {
+		if !m.options.Has(o[0]) && !old.Raw.Has(o[0]) {
+			b.Str(o[0], o[1])
+		}
+	}
+	return b.Finish()
 }
 
 // modIndex does the index part of collMod.

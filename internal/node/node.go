@@ -69,6 +69,9 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := n.startupLog(ctx); err != nil {
 		return nil, err
 	}
+	if err := n.dropTemporary(ctx); err != nil {
+		return nil, err
+	}
 	n.startBackground()
 	n.srv.Start()
 	n.onClose(n.stopServer)

@@ -149,6 +149,9 @@ func (h *host) BeginOut(ctx context.Context, ns pipeline.Namespace) (pipeline.Ou
 		}
 		options.AppendElems(old.Options.Raw)
 	}
+	if old == nil || !old.Options.Temp {
+		options.Bool("temp", true) // a crash leaves nothing behind
+	}
 	if _, err := h.l.cat.Create(ctx, w.tmp, options.Finish()); err != nil {
 		return nil, err
 	}
