@@ -123,7 +123,7 @@ func (op *OpContext) WaitContext() (context.Context, context.CancelFunc) {
 	if op.Deadline.IsZero() {
 		return op.Ctx, func() {}
 	}
-	return context.WithDeadline(op.Ctx, op.Deadline)
+	return WithLazyDeadline(op.Ctx, op.Deadline)
 }
 
 func errMaxTimeExpired() *mongoerr.Error {

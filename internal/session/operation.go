@@ -23,8 +23,8 @@ type Operation struct {
 	// Query is the operation as the query room sees it; Kill reaches it too.
 	Query *query.OpContext
 
-	ctx      context.Context
-	cancel   context.CancelCauseFunc
+	ctx      query.LazyContext
+	query    query.OpContext // what Query points at
 	deadline time.Time // zero without maxTimeMS
 	killed   atomic.Int32
 	reg      *Operations
@@ -57,8 +57,9 @@ func NewOperations() *Operations {
 // Begin registers an operation that lives until End. ctx ends when the client is gone.
 func (r *Operations) Begin(ctx context.Context, connID int64, client string) *Operation {
 	op := &Operation{ID: r.nextID.Add(1), ConnID: connID, Client: client, Start: time.Now(), reg: r}
-	op.ctx, op.cancel = context.WithCancelCause(ctx)
-	op.Query = &query.OpContext{Ctx: op.ctx, OpID: int64(op.ID), ConnID: connID, Now: op.Start}
+	op.ctx.Init(ctx, time.Time{})
+	op.Query = &op.query
+	op.Query.Ctx, op.Query.OpID, op.Query.ConnID, op.Query.Now = &op.ctx, int64(op.ID), connID, op.Start
 	r.mu.Lock()
 	r.mu.running[op.ID] = op
 	r.mu.Unlock()
@@ -70,7 +71,7 @@ func (op *Operation) End() {
 	op.mu.Lock()
 	op.mu.command, op.mu.body = "", nil
 	op.mu.Unlock()
-	op.cancel(nil)
+	op.ctx.End(nil)
 	r := op.reg
 	r.mu.Lock()
 	delete(r.mu.running, op.ID)
@@ -97,7 +98,7 @@ func (op *Operation) Kill(code mongoerr.Code) {
 	if op.killed.CompareAndSwap(0, int32(code)) {
 		e := killError(code)
 		op.Query.Kill(e)
-		op.cancel(e)
+		op.ctx.End(e)
 	}
 }
 
@@ -126,9 +127,9 @@ func (op *Operation) Interrupt() error {
 // and with Kill. After it ended, Interrupt says why. The caller calls the CancelFunc.
 func (op *Operation) Context() (context.Context, context.CancelFunc) {
 	if op.deadline.IsZero() {
-		return op.ctx, func() {}
+		return &op.ctx, func() {}
 	}
-	return context.WithDeadline(op.ctx, op.deadline)
+	return query.WithLazyDeadline(&op.ctx, op.deadline)
 }
 
 // Kill ends the operation with that id, and reports whether it was there.

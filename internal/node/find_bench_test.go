@@ -1,0 +1,98 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/command"
+)
+
+const benchDocs = 10_000
+
+// benchNode is a node in memory with benchDocs documents of 1 KB.
+func benchNode(tb testing.TB) *Node {
+	n, err := Start(context.Background(), Config{InMemory: true, NoTCP: true, NoUnixSocket: true, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	pad := strings.Repeat("x", 950)
+	for i := 0; i < benchDocs; i += 1000 {
+		b := bson.NewBuilder(nil).Str("insert", "c").Array("documents")
+		for j := range 1000 {
+			b.AppendDoc("", bson.D("_id", i+j, "n", i+j, "pad", pad))
+		}
+		if _, err := n.Run(context.Background(), "bench", b.Finish()); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return n
+}
+
+// findOne is what a driver's findOne by _id sends.
+func findOne(id int) bson.Raw {
+	return bson.D("find", "c", "filter", bson.D("_id", id), "limit", 1, "singleBatch", true,
+		"lsid", bson.D("id", bson.UUID{1, 2, 3}), "$db", "bench")
+}
+
+// findOnes are the requests for all documents.
+func findOnes() []bson.Raw {
+	reqs := make([]bson.Raw, benchDocs)
+	for i := range reqs {
+		reqs[i] = findOne(i)
+	}
+	return reqs
+}
+
+// finder runs findOne over and over, as one connection does.
+func finder(tb testing.TB, n *Node, reqs []bson.Raw) func(id int) {
+	var b bson.Builder
+	var buf []byte
+	return func(id int) {
+		b.Reset(buf[:0])
+		n.cmds.Handle(context.Background(), insideClient{}, command.Request{Body: reqs[id%benchDocs]}, &b)
+		reply := b.Finish()
+		buf = b.Buffer()
+		if got, _ := reply.Path("cursor.firstBatch.0._id").AsInt64(); int(got) != id%benchDocs {
+			tb.Errorf("asked for %d: %v", id%benchDocs, reply)
+		}
+	}
+}
+
+// A findOne by _id allocates 20 times at most, from the request's bytes to the reply's.
+func TestFindOneAllocations(t *testing.T) {
+	find := finder(t, benchNode(t), findOnes())
+	i := 0
+	if n := testing.AllocsPerRun(2000, func() { find(i); i++ }); n > 20 {
+		t.Errorf("a findOne allocates %v times, want 20 at most", n)
+	} else {
+		t.Logf("%v allocations", n)
+	}
+}
+
+func BenchmarkFindOne(b *testing.B) {
+	find := finder(b, benchNode(b), findOnes())
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		find(i)
+	}
+}
+
+// BenchmarkFindOneParallel run with -cpu 1,2 tells what a second goroutine adds.
+func BenchmarkFindOneParallel(b *testing.B) {
+	n, reqs := benchNode(b), findOnes()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		find := finder(b, n, reqs)
+		for i := 0; pb.Next(); i++ {
+			find(i * 7)
+		}
+	})
+}
