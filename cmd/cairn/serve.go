@@ -250,7 +250,7 @@ func shutdownServer(s *node.Settings) error {
 	s.EnsureDefaults()
 	pid, err := node.RunningPID(s.DBPath)
 	if err != nil {
-		return &exitError{exitFailure, fmt.Errorf("There doesn't seem to be a server running with dbpath: %s (%w)", s.DBPath, err)}
+		return &exitError{exitFailure, fmt.Errorf("there doesn't seem to be a server running with dbpath: %s (%w)", s.DBPath, err)}
 	}
 	fmt.Printf("killing process with pid: %d\n", pid)
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {

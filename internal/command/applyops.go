@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
-	"github.com/cairndb/cairn/internal/catalog"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/oplog"
 	"github.com/cairndb/cairn/internal/session"
@@ -176,7 +175,7 @@ func (c *Ctx) checkOp(e *oplog.Entry, doc bson.Raw) (skip bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if session.IsOwn(catalog.Namespace{DB: ns.DB, Coll: ns.Coll}) {
+	if session.IsOwn(ns) {
 		return true, nil
 	}
 	if e.Op == oplog.OpUpdate && e.O2 == nil {

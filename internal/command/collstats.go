@@ -4,14 +4,13 @@ import (
 	"context"
 
 	"github.com/cairndb/cairn/internal/bson"
-	"github.com/cairndb/cairn/internal/catalog"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/query"
 )
 
 // CollStats returns the document of $collStats {count, storageStats, latencyStats, queryExecStats}.
 func (n *Node) CollStats(_ context.Context, ns query.Namespace, spec bson.Raw) (bson.Raw, error) {
-	coll, err := n.Catalog.Resolve(catalog.Namespace{DB: ns.DB, Coll: ns.Coll})
+	coll, err := n.Catalog.Resolve(ns)
 	if err != nil {
 		return nil, err
 	}

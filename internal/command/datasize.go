@@ -14,7 +14,7 @@ func runDataSize(c *Ctx) error {
 		return err
 	}
 	start := c.Node.Clock()
-	coll := c.Node.Catalog.Pin().Lookup(catalog.Namespace{DB: ns.DB, Coll: ns.Coll})
+	coll := c.Node.Catalog.Pin().Lookup(ns)
 	lo, hi := c.ArgDoc("min"), c.ArgDoc("max")
 	if (lo == nil) != (hi == nil) {
 		return mongoerr.New(mongoerr.BadValue, "only one of min or max specified")

@@ -148,7 +148,7 @@ func runRename(c *Ctx) error {
 	}
 	ctx, cancel := c.Op.Context()
 	defer cancel()
-	f, err := c.Node.Catalog.Rename(ctx, catalog.Namespace{DB: from.DB, Coll: from.Coll}, catalog.Namespace{DB: to.DB, Coll: to.Coll},
+	f, err := c.Node.Catalog.Rename(ctx, from, to,
 		catalog.RenameOptions{DropTarget: c.ArgBool("dropTarget", false), StayTemp: c.ArgBool("stayTemp", false)})
 	c.wroteFuture(f)
 	return err

@@ -200,8 +200,7 @@ func (c *Ctx) lookup() (*catalog.Collection, error) {
 		}
 		return nil, mongoerr.New(mongoerr.NamespaceNotFound, "No namespace with UUID: %s", *id)
 	}
-	cns := catalog.Namespace{DB: ns.DB, Coll: ns.Coll}
-	if coll, err := c.Node.Catalog.Resolve(cns); coll != nil || err != nil {
+	if coll, err := c.Node.Catalog.Resolve(ns); coll != nil || err != nil {
 		return coll, err
 	}
 	return nil, mongoerr.New(mongoerr.NamespaceNotFound, "ns does not exist: %s", ns)

@@ -24,7 +24,6 @@ type explained struct {
 	// top is the node on top of the winning plan that the executor itself stands for
 	// (COUNT, UPDATE …), nil for none.
 	top  *plan.Node
-	run  func(x *exec.Exec) error // executes the winner, for its statistics
 	ran  time.Duration
 	rows int64
 	// optimized: the query stands for a whole pipeline.

@@ -18,7 +18,6 @@ type Conn struct {
 	id            int64
 	srv           *Server
 	nc            net.Conn
-	log           *slog.Logger
 	remote, local string
 	ctx           context.Context
 	cancel        context.CancelCauseFunc

@@ -44,7 +44,6 @@ type Operations struct {
 		sync.Mutex
 		running map[int32]*Operation
 	}
-	free sync.Pool
 }
 
 // NewOperations returns an empty registry.

@@ -74,7 +74,7 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 }
 
 func (l pebbleLogger) Fatalf(format string, args ...any) {
-	err := errors.New(fmt.Sprintf(format, args...))
+	err := fmt.Errorf(format, args...)
 	for _, a := range args {
 		if e, ok := a.(error); ok {
 			err = fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), e)

@@ -3,7 +3,6 @@ package storage
 import (
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -198,7 +197,7 @@ func copyFile(t testing.TB, fs vfs.FS, from, to string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = io.WriteString(f, string(b))
+	_, err = f.Write(b)
 	if err = errors.Join(err, f.Close()); err != nil {
 		t.Fatal(err)
 	}

@@ -180,7 +180,6 @@ func (e *Engine) replayUnit(unit []journal.Record, fn func(*RecoveryUnit, []jour
 // unitBuffer collects the records of a unit, whose payloads the reader reuses.
 type unitBuffer struct {
 	recs []journal.Record
-	buf  []byte
 }
 
 func (b *unitBuffer) add(r journal.Record) {

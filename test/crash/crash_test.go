@@ -223,9 +223,9 @@ func churn(ctx context.Context, t *testing.T, n *node.Node, pause *sync.RWMutex,
 	}
 	ignore := func(db string, cmd bson.Raw) { n.Run(ctx, db, cmd) } // may meet a missing namespace
 	run(bson.D("createIndexes", "docs", "indexes", bson.A(bson.D("key", bson.D("u", 1), "name", "u_1", "unique", true, "sparse", true))))
-	for i := 0; ctx.Err() == nil; i++ {
+	step := func(i int) {
 		pause.RLock()
-		pause.RUnlock()
+		defer pause.RUnlock()
 		switch rng.IntN(6) {
 		case 0:
 			run(bson.D("createIndexes", "docs", "indexes", bson.A(bson.D("key", bson.D("v", 1), "name", "v_1"))))
@@ -240,6 +240,9 @@ func churn(ctx context.Context, t *testing.T, n *node.Node, pause *sync.RWMutex,
 		case 5:
 			run(bson.D("update", "renamed", "updates", bson.A(bson.D("q", bson.D(), "u", bson.D("$inc", bson.D("n", 1)), "multi", true))))
 		}
+	}
+	for i := 0; ctx.Err() == nil; i++ {
+		step(i)
 	}
 }
 

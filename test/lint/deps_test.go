@@ -31,7 +31,6 @@ var rooms = map[string]string{
 
 // leaves import no room, stay under leafLines lines and may be imported by every room.
 var leaves = map[string]bool{
-	"deps":       true, // keeps go.mod whole while the rooms are being built
 	"failpoint":  true,
 	"invariants": true,
 	"buildinfo":  true,

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
-	"encoding/json"
 	"fmt"
 	"os"
 	"sort"
@@ -17,18 +16,6 @@ import (
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/mongoerr"
 )
-
-// goldenLine is one line of what a 4.2.2 server answered.
-type goldenLine struct {
-	Kind string
-	Op   string
-	Args json.RawMessage
-	R    json.RawMessage
-	Code struct {
-		N int32 `json:"$numberInt,string"`
-	}
-	Errmsg string
-}
 
 func readGolden(t *testing.T) []bson.Raw {
 	f, err := os.Open("testdata/semantics.jsonl.gz")

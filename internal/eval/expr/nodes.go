@@ -36,7 +36,6 @@ type call struct {
 	args []Expr
 	cmp  func(a, b bson.Value) int
 	pc   *ParseContext
-	data any // what parsing prepared, for instance a compiled regular expression
 }
 
 func (c *call) Eval(env *Env) (bson.Value, error) {

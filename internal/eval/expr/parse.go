@@ -1,7 +1,6 @@
 package expr
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
@@ -340,8 +339,4 @@ func Lookup(name string) *Op {
 		}
 	})
 	return index[name]
-}
-
-func errf(code mongoerr.Code, format string, a ...any) error {
-	return mongoerr.New(code, "%s", fmt.Sprintf(format, a...))
 }

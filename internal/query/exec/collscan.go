@@ -112,9 +112,3 @@ func (s *collScan) close() {
 		s.cur, s.fresh = nil, false
 	}
 }
-
-// skipTo makes a scan that did not start yet begin behind id: a tailable cursor that
-// was told where to go on.
-func (s *collScan) skipTo(id storage.RecordID) {
-	s.started, s.last = true, id
-}

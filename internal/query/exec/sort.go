@@ -26,9 +26,8 @@ type sortStage struct {
 	key  sortkey.Key
 	done bool
 
-	top   *topRows
-	out   int
-	heavy bool
+	top *topRows
+	out int
 
 	sorter *storage.Sorter
 	sorted *storage.SortedPairs
