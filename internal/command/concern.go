@@ -52,7 +52,7 @@ func (c *Ctx) checkWriteConcern() error {
 // waitWriteConcern waits as the write concern asks; what cannot be had becomes the
 // reply's writeConcernError, since the write itself is done.
 func (c *Ctx) waitWriteConcern() error {
-	if !c.Command.Has(Write) || c.NoReply {
+	if !c.Command.Has(Write) || c.NoReply || c.readsOnly {
 		return nil
 	}
 	wc := c.Generic.WriteConcern

@@ -54,6 +54,7 @@ type Ctx struct {
 	Result  Result
 
 	skipOK      bool // the command wrote "ok" itself
+	readsOnly   bool // a command that may write does not: no write concern is waited for
 	wroteErrors bool // counts as failed in metrics though ok is 1
 	wrote       WriteResult
 	injectWCE   bson.Raw // fail point: writeConcernError to add

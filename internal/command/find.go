@@ -258,10 +258,20 @@ func runAggregate(c *Ctx) error {
 	if c.ArgBool("explain", false) {
 		return c.explain(&query.ExplainRequest{Verbosity: "queryPlanner", Aggregate: r}, c.Body)
 	}
+	c.readsOnly = !writesOut(r.Pipeline)
 	op := c.queryOp()
 	err = c.Node.Exec.Aggregate(op, r, c.Reply)
 	c.Wrote(WriteResult{op.LastOp.TS, op.LastOp.Term})
 	return err
+}
+
+// writesOut reports whether a pipeline ends in a stage that writes.
+func writesOut(pipeline []bson.Raw) bool {
+	if len(pipeline) == 0 {
+		return false
+	}
+	name, _ := pipeline[len(pipeline)-1].First()
+	return name == "$out" || name == "$merge"
 }
 
 func (c *Ctx) countRequest() (*query.CountRequest, error) {

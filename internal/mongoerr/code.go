@@ -36,6 +36,7 @@ const (
 	RoleNotFound                              Code = 31
 	CannotBackfillArray                       Code = 34
 	RemoteChangeDetected                      Code = 36
+	FileStreamFailed                          Code = 39
 	ConflictingUpdateOperators                Code = 40
 	CursorNotFound                            Code = 43
 	LockBusy                                  Code = 46

@@ -2,8 +2,10 @@ package node
 
 import (
 	"errors"
+	"io/fs"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
@@ -21,7 +23,7 @@ func mapError(err error) *mongoerr.Error {
 	case errors.Is(err, storage.ErrWriteConflict):
 		return mongoerr.New(mongoerr.WriteConflict, "Caused by :: Write conflict during plan execution and yielding is disabled. :: Please retry your operation or multi-document transaction.").WithLabels("TransientTransactionError")
 	case errors.Is(err, storage.ErrReadOnly):
-		if strings.Contains(err.Error(), "no space left") {
+		if errors.Is(err, syscall.ENOSPC) || strings.Contains(err.Error(), "no space left") {
 			return mongoerr.New(mongoerr.OutOfDiskSpace, "the disk is full and the store is read-only: free space and restart the server (%v)", err)
 		}
 		return mongoerr.New(mongoerr.OperationFailed, "the store failed and is read-only: look after the disk and restart the server (%v)", err)
@@ -29,6 +31,20 @@ func mapError(err error) *mongoerr.Error {
 		return mongoerr.New(mongoerr.DataCorruptionDetected, "%v", err)
 	case errors.Is(err, storage.ErrClosed):
 		return mongoerr.New(mongoerr.InterruptedAtShutdown, "interrupted at shutdown")
+	}
+	return mapFileError(err)
+}
+
+// mapFileError tells that a file could not be read, or a temporary one not be written:
+// this operation's end, not the store's.
+func mapFileError(err error) *mongoerr.Error {
+	var errno syscall.Errno
+	var path *fs.PathError
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return mongoerr.New(mongoerr.OutOfDiskSpace, "the disk is full: %v", err)
+	case errors.As(err, &errno), errors.As(err, &path):
+		return mongoerr.New(mongoerr.FileStreamFailed, "a file of the store could not be used: %v", err)
 	}
 	return nil
 }

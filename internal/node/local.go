@@ -113,9 +113,17 @@ func (n *Node) startupLog(ctx context.Context) error {
 	if err := n.ensureCapped(ctx, catalog.Namespace{DB: "local", Coll: startupColl}, startupBytes); err != nil {
 		return err
 	}
+	err := n.writeStartupLog(ctx, n.cfg.Clock().UnixMilli())
+	for late := int64(1); mongoerr.CodeOf(err) == mongoerr.DuplicateKey && late < 1000; late++ {
+		err = n.writeStartupLog(ctx, n.cfg.Clock().UnixMilli()+late) // two starts within a millisecond, or a clock stepped back
+	}
+	return err
+}
+
+func (n *Node) writeStartupLog(ctx context.Context, millis int64) error {
 	host := n.cmds.Host
 	b := bson.NewBuilder(nil)
-	b.Str("_id", fmt.Sprintf("%s-%d", host.Hostname, n.cfg.Clock().UnixMilli())).Str("hostname", host.Hostname).
+	b.Str("_id", fmt.Sprintf("%s-%d", host.Hostname, millis)).Str("hostname", host.Hostname).
 		Date("startTime", bson.NewDateTime(host.Started)).Str("startTimeLocal", host.Started.Format("Mon Jan _2 15:04:05.000")).
 		AppendDoc("cmdLine", n.cmds.CmdLine.Parsed).Int64("pid", int64(os.Getpid()))
 	b.Doc("buildinfo").Str("version", MongoVersion).Str("gitVersion", n.cfg.Commit).Str("cairn", n.cfg.Version).End()

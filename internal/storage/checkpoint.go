@@ -105,7 +105,7 @@ func (e *Engine) flushMemtables() error {
 	}
 	select {
 	case <-done:
-		return nil
+		return e.fail.err()
 	case <-e.fail.failed:
 		return e.fail.err()
 	}

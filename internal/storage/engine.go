@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -82,6 +83,8 @@ func (e *Engine) open() (err error) {
 	if e.journal, err = journal.Open(journal.Options{
 		FS: e.fs, Dir: e.fs.PathJoin(dir, journalDir),
 		SegmentSize: e.opts.JournalSegmentBytes, ReadOnly: e.opts.ReadOnly, Logger: e.opts.Logger,
+		// Whoever meets the failed journal first, the store is read-only from then on.
+		OnFail: func(cause error) error { e.fail.fail(cause); return e.fail.err() },
 	}); err != nil {
 		var c *journal.CorruptionError
 		if errors.As(err, &c) {
@@ -133,14 +136,29 @@ func (e *Engine) openDir() (err error) {
 	return emptyTmp(e.fs, dir)
 }
 
-func (e *Engine) openPebble() error {
+func (e *Engine) openPebble() (err error) {
+	defer func() { // Pebble panics where a directory cannot be synced
+		if p := recover(); p != nil {
+			cause, ok := p.(error)
+			if _, bug := p.(runtime.Error); bug || !ok {
+				panic(p)
+			}
+			err = fmt.Errorf("storage: open the engine: %w", cause)
+		}
+	}()
 	e.cache = pebble.NewCache(e.opts.CacheBytes)
 	p := e.opts.pebbleOptions()
 	p.FS = e.gate
 	p.Cache = e.cache
 	p.Logger = pebbleLogger{log: e.log, fail: e.fail.fail}
 	p.EventListener = e.eventListener()
-	p.Experimental.CompactionScheduler = newScheduler(e.fail.failed)
+	sched := newScheduler(e.fail.failed)
+	p.Experimental.CompactionScheduler = sched
+	defer func() {
+		if e.db == nil {
+			sched.abandon()
+		}
+	}()
 	db, err := pebble.Open(e.fs.PathJoin(e.opts.Dir, engineDir), p)
 	if err != nil {
 		return fmt.Errorf("storage: open the engine: %w", convErr(err))

@@ -13,8 +13,8 @@ import (
 
 // failure is the one-way door to read-only. Pebble calls Fatalf where it
 // cannot go on; here that, and every failed write of a background job, makes
-// the store read-only and parks Pebble's writers until Close, because they
-// would otherwise try again at once and for ever.
+// the store read-only and parks Pebble's writers of tables until Close, because
+// they would otherwise try again at once and for ever.
 type failure struct {
 	log       *slog.Logger
 	cause     atomic.Pointer[error]

@@ -27,7 +27,10 @@ type gateFS struct {
 	onGate  atomic.Pointer[func(Pos)] // tests look on
 }
 
-const manifestPrefix = "MANIFEST-"
+const (
+	manifestPrefix = "MANIFEST-"
+	markerPrefix   = "marker."
+)
 
 // check ends a write operation: its error, if any, is the store's end.
 func (g *gateFS) check(op, name string, err error) error {
@@ -37,10 +40,17 @@ func (g *gateFS) check(op, name string, err error) error {
 	return err
 }
 
-// begin starts a write operation.
-func (g *gateFS) begin() error {
+// begin starts a write operation. In a store that failed, the writer of a table waits
+// here for the close: it holds no lock of Pebble's. Whoever writes the MANIFEST or its
+// marker holds the one that readers need to give back a snapshot, so it gets the error
+// at once; a flush that is tried again then ends at its table.
+func (g *gateFS) begin(name string) error {
 	if !g.armed.Load() {
 		return nil
+	}
+	base := g.FS.PathBase(name)
+	if strings.HasPrefix(base, manifestPrefix) || strings.HasPrefix(base, markerPrefix) {
+		return g.fail.err()
 	}
 	return g.fail.park()
 }
@@ -51,7 +61,7 @@ func (g *gateFS) wrap(f vfs.File, name string) vfs.File {
 }
 
 func (g *gateFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if err := g.begin(); err != nil {
+	if err := g.begin(name); err != nil {
 		return nil, err
 	}
 	f, err := g.FS.Create(name, c)
@@ -62,7 +72,7 @@ func (g *gateFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) 
 }
 
 func (g *gateFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
-	if err := g.begin(); err != nil {
+	if err := g.begin(name); err != nil {
 		return nil, err
 	}
 	f, err := g.FS.OpenReadWrite(name, c, opts...)
@@ -73,7 +83,7 @@ func (g *gateFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs
 }
 
 func (g *gateFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if err := g.begin(); err != nil {
+	if err := g.begin(newname); err != nil {
 		return nil, err
 	}
 	f, err := g.FS.ReuseForWrite(oldname, newname, c)
@@ -88,18 +98,29 @@ func (g *gateFS) OpenDir(name string) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return g.wrap(f, name), nil
+	w := g.wrap(f, name).(*gateFile)
+	w.dir = true
+	return w, nil
+}
+
+// Remove implements vfs.FS. A store that failed keeps its files: what names the
+// newer ones may not have reached the disk.
+func (g *gateFS) Remove(name string) error {
+	if err := g.fail.err(); err != nil && g.armed.Load() {
+		return err
+	}
+	return g.FS.Remove(name)
 }
 
 func (g *gateFS) Rename(oldname, newname string) error {
-	if err := g.begin(); err != nil {
+	if err := g.begin(newname); err != nil {
 		return err
 	}
 	return g.check("rename", newname, g.FS.Rename(oldname, newname))
 }
 
 func (g *gateFS) Link(oldname, newname string) error {
-	if err := g.begin(); err != nil {
+	if err := g.begin(newname); err != nil {
 		return err
 	}
 	return g.check("link", newname, g.FS.Link(oldname, newname))
@@ -114,10 +135,11 @@ type gateFile struct {
 	fs       *gateFS
 	name     string
 	manifest bool
+	dir      bool
 }
 
 func (f *gateFile) Write(p []byte) (int, error) {
-	if err := f.fs.begin(); err != nil {
+	if err := f.fs.begin(f.name); err != nil {
 		return 0, err
 	}
 	if f.manifest {
@@ -145,7 +167,7 @@ func (g *gateFS) passGate() error {
 }
 
 func (f *gateFile) WriteAt(p []byte, off int64) (int, error) {
-	if err := f.fs.begin(); err != nil {
+	if err := f.fs.begin(f.name); err != nil {
 		return 0, err
 	}
 	if f.manifest {
@@ -161,7 +183,16 @@ func (f *gateFile) Preallocate(off, n int64) error {
 	return f.fs.check("preallocate", f.name, f.File.Preallocate(off, n))
 }
 
-func (f *gateFile) Sync() error { return f.fs.check("sync", f.name, f.File.Sync()) }
+// Sync of a directory hides its error from Pebble, which would panic in a goroutine
+// of its own. It makes no difference to what is safe: the store has failed, takes no
+// further write, and removes nothing.
+func (f *gateFile) Sync() error {
+	err := f.fs.check("sync", f.name, f.File.Sync())
+	if f.dir && f.fs.armed.Load() {
+		return nil
+	}
+	return err
+}
 
 func (f *gateFile) SyncData() error { return f.fs.check("sync", f.name, f.File.SyncData()) }
 

@@ -38,10 +38,20 @@ func (s *scheduler) Register(_ int, db pebble.DBForCompaction) {
 // Unregister returns when nothing more will be granted.
 func (s *scheduler) Unregister() {
 	s.mu.Lock()
+	stopped := s.mu.stopped
 	s.mu.stopped = true
 	s.mu.Unlock()
-	close(s.stop)
+	if !stopped {
+		close(s.stop)
+	}
 	<-s.done
+}
+
+// abandon is Unregister for a Pebble that failed to open: it may have registered.
+func (s *scheduler) abandon() {
+	if s.db != nil {
+		s.Unregister()
+	}
 }
 
 func (s *scheduler) hasFailed() bool {

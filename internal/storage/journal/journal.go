@@ -38,6 +38,10 @@ type Options struct {
 	// ReadOnly opens what is there without changing it: a torn tail is left out
 	// but not cut, and nothing can be appended or truncated.
 	ReadOnly bool
+	// OnFail hears of the first failed write or sync and returns the error that
+	// every later call gets. It is called with locks held and must not call back.
+	// Default: the error itself.
+	OnFail func(error) error
 	// Logger takes what Open found. Default: discard.
 	Logger *slog.Logger
 }
@@ -341,10 +345,13 @@ func (j *Journal) poison(err error) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.mu.err == nil {
-		j.mu.err = err
 		if !errors.Is(err, ErrClosed) {
 			j.opt.Logger.Error("journal failed, no more writes are taken", "error", err)
+			if j.opt.OnFail != nil {
+				err = j.opt.OnFail(err)
+			}
 		}
+		j.mu.err = err
 		if j.mu.notify != nil {
 			close(j.mu.notify)
 			j.mu.notify = nil
