@@ -34,6 +34,7 @@ func allRows() []row {
 		{"count", "countDocuments({}): count all by scan", countRow},
 		{"group", "$group by c with $sum and $avg", groupRow},
 		{"sort-limit", "sort by a field without index, limit 10", sortRow},
+		{"updateMany", "$inc on the whole data set by one command, while another client inserts", updateManyRow},
 	}
 	return append(rows, ycsbRows()...)
 }
