@@ -17,8 +17,8 @@ import (
 // An Option changes what Start starts.
 type Option func(*cairn.Options)
 
-// ReplSet makes the server a replica set of one member, as change streams and
-// causally consistent sessions need.
+// ReplSet makes the server a replica set of one member, as causally
+// consistent sessions need.
 func ReplSet(name string) Option { return func(o *cairn.Options) { o.ReplSet = name } }
 
 // Dir keeps the store in a directory instead of memory.

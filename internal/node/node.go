@@ -97,7 +97,7 @@ func (n *Node) openStore(ctx context.Context) (err error) {
 	cfg := &n.cfg
 	started := time.Now()
 	n.engine, err = storage.Open(storage.Options{Dir: cfg.DBPath, FS: cfg.FS, CacheBytes: cfg.CacheBytes,
-		JournalSegmentBytes: min(max(cfg.OplogBytes/8, 1<<20), 64<<20), Logger: cfg.Log.With("component", "storage")})
+		JournalSegmentBytes: min(max(cfg.OplogBytes/8, 1<<20), 64<<20), Logger: cfg.Log})
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (n *Node) openStore(ctx context.Context) (err error) {
 func (n *Node) listen(ctx context.Context) (err error) {
 	cfg := &n.cfg
 	n.cmds = &command.Node{}
-	sc := server.Config{Handler: server.Commands{Node: n.cmds}, Logger: cfg.Log.With("component", "server"), BindIPs: cfg.BindIP, Port: cfg.Port,
+	sc := server.Config{Handler: server.Commands{Node: n.cmds}, Logger: cfg.Log, BindIPs: cfg.BindIP, Port: cfg.Port,
 		MaxConns: cfg.MaxConns, MapError: mapError}
 	if !cfg.NoUnixSocket {
 		sc.UnixSocketPrefix = cfg.UnixSocketPrefix
@@ -272,6 +272,14 @@ func (n *Node) parsedOptions() bson.Raw {
 	b.Doc("net").Str("bindIp", strings.Join(n.cfg.BindIP, ",")).IntOrLong("port", int64(n.port)).End()
 	if n.cfg.ReplSet != "" {
 		b.Doc("replication").Str("replSetName", n.cfg.ReplSet).End()
+	}
+	if len(n.cfg.Parameters) > 0 {
+		b.Doc("setParameter")
+		for _, p := range n.cfg.Parameters {
+			name, value, _ := cutParameter(p)
+			b.Str(name, value)
+		}
+		b.End()
 	}
 	return b.Doc("storage").Str("dbPath", n.cfg.DBPath).End().Finish()
 }

@@ -111,6 +111,9 @@ func (l *Local) updateStatement(op *OpContext, r *UpdateRequest, i int) (*update
 			return nil, mongoerr.New(mongoerr.FailedToParse, "the parameter 'upsertSupplied' is set to 'true', but no document was supplied")
 		}
 	}
+	if s.Constants != nil && s.U.Type != bson.TypeArray {
+		return nil, mongoerr.New(51198, "Constant values may only be specified for pipeline updates")
+	}
 	if err := u.parse(s.Q, s.U, s.ArrayFilters, withConstants(r.Let, s.Constants)); err != nil {
 		return nil, err
 	}

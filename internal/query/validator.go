@@ -70,8 +70,26 @@ func notLeaf(n match.Node) (match.Leaf, bool) {
 	return l, ok
 }
 
+// typeNames is a $type filter as people write it, by the types' names.
+func typeNames(n *match.TypeOp) bson.Raw {
+	names := make([]string, 0, len(n.Types.Types)+1)
+	if n.Types.AllNumbers {
+		names = append(names, "number")
+	}
+	for _, t := range n.Types.Types {
+		names = append(names, t.String())
+	}
+	if len(names) == 1 {
+		return bson.D(n.Path.String(), bson.D("$type", names[0]))
+	}
+	return bson.D(n.Path.String(), bson.D("$type", names))
+}
+
 func explainLeaf(b *bson.Builder, n match.Leaf, doc bson.Raw) {
 	spec := match.Serialize(n)
+	if t, ok := n.(*match.TypeOp); ok {
+		spec = typeNames(t)
+	}
 	_, ops := spec.First()
 	name, _ := ops.Doc().First()
 	b.Str("operatorName", name).AppendDoc("specifiedAs", spec)
