@@ -25,10 +25,10 @@ var (
 // Exit codes.
 const (
 	exitOK      = 0
-	exitFailure = 1  // the command ran and failed
-	exitUsage   = 2  // the command line or a configuration file is wrong
-	exitDBPath  = 48 // the port is taken (mongod's EXIT_NET_ERROR)
-	exitLocked  = 100
+	exitFailure = 1   // the command ran and failed
+	exitUsage   = 2   // the command line or a configuration file is wrong
+	exitNet     = 48  // the port is taken (mongod's EXIT_NET_ERROR)
+	exitLocked  = 100 // the store is in use or cannot be read (mongod's EXIT_UNCAUGHT)
 )
 
 // exitError carries an exit code; a usage error also says how to get help.

@@ -170,7 +170,7 @@ func startError(err error) error {
 	case node.IsBadParameter(err):
 		return &exitError{exitUsage, err}
 	case errors.Is(err, syscall.EADDRINUSE):
-		return &exitError{exitDBPath, err}
+		return &exitError{exitNet, err}
 	case node.IsLocked(err), node.IsCorrupt(err):
 		return &exitError{exitLocked, err}
 	}
