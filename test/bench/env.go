@@ -147,10 +147,12 @@ func (e *env) runRow(ctx context.Context, r row) (res result) {
 	}
 	res.Unit = w.unit
 	cpu0, known := cpuTime(e.serverPID)
+	own0, _ := cpuTime(os.Getpid())
 	start := time.Now()
 	t, err := e.drive(ctx, w)
 	res.Elapsed = time.Since(start)
 	cpu1, _ := cpuTime(e.serverPID)
+	own1, _ := cpuTime(os.Getpid())
 	if err == nil && w.verify != nil {
 		err = w.verify(ctx, t)
 	}
@@ -163,6 +165,7 @@ func (e *env) runRow(ctx context.Context, r row) (res result) {
 	res.P50, res.P99, res.Max = t.hist.quantile(0.5), t.hist.quantile(0.99), t.hist.max
 	if known && t.units > 0 {
 		res.CPU = (cpu1 - cpu0) / time.Duration(t.units)
+		res.Client = (own1 - own0) / time.Duration(t.units)
 	}
 	res.RSS, res.PeakRSS = memory(e.serverPID)
 	return res

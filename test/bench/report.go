@@ -15,15 +15,16 @@ import (
 // result is one row of a report.
 type result struct {
 	Name    string        `json:"name"`
-	Unit    string        `json:"unit"`            // what Rate counts
-	Rate    float64       `json:"rate"`            // units a second
-	Units   int64         `json:"units"`           // how many were done
-	Ops     int64         `json:"ops"`             // calls they took
-	Elapsed time.Duration `json:"elapsed_ns"`      // wall time of the measured part
-	P50     time.Duration `json:"p50_ns"`          // of one call
-	P99     time.Duration `json:"p99_ns"`          //
-	Max     time.Duration `json:"max_ns"`          //
-	CPU     time.Duration `json:"cpu_ns_per_unit"` // server user + system a unit; 0 when unknown
+	Unit    string        `json:"unit"`                             // what Rate counts
+	Rate    float64       `json:"rate"`                             // units a second
+	Units   int64         `json:"units"`                            // how many were done
+	Ops     int64         `json:"ops"`                              // calls they took
+	Elapsed time.Duration `json:"elapsed_ns"`                       // wall time of the measured part
+	P50     time.Duration `json:"p50_ns"`                           // of one call
+	P99     time.Duration `json:"p99_ns"`                           //
+	Max     time.Duration `json:"max_ns"`                           //
+	CPU     time.Duration `json:"cpu_ns_per_unit"`                  // server user + system a unit; 0 when unknown
+	Client  time.Duration `json:"client_cpu_ns_per_unit,omitempty"` // this program's, which has the same processors
 	RSS     int64         `json:"rss_bytes,omitempty"`
 	PeakRSS int64         `json:"peak_rss_bytes,omitempty"`
 	Note    string        `json:"note,omitempty"`
@@ -86,10 +87,10 @@ func (r *report) row(name string) *result {
 func (r *report) table(w io.Writer) {
 	fmt.Fprintf(w, "%s (%s), %d connections, %s documents of %d bytes, %d CPUs shared by client and server\n\n",
 		r.Label, r.Server, r.Connections, grouped(float64(r.Docs)), r.DocSize, r.CPUs)
-	t := [][]string{{"row", "rate", "p50", "p99", "max", "server CPU", "RSS", "peak", ""}}
+	t := [][]string{{"row", "rate", "p50", "p99", "max", "server CPU", "client CPU", "RSS", "peak", ""}}
 	for _, x := range r.Rows {
 		if x.Err != "" {
-			t = append(t, []string{x.Name, "FAILED", "", "", "", "", "", "", firstLine(x.Err)})
+			t = append(t, []string{x.Name, "FAILED", "", "", "", "", "", "", "", firstLine(x.Err)})
 			continue
 		}
 		cpu := ""
@@ -97,7 +98,7 @@ func (r *report) table(w io.Writer) {
 			cpu = short(x.CPU) + "/" + unitShort(x.Unit)
 		}
 		t = append(t, []string{x.Name, grouped(x.Rate) + " " + unitShort(x.Unit) + "/s", short(x.P50), short(x.P99), short(x.Max),
-			cpu, megabytes(x.RSS), megabytes(x.PeakRSS), x.Note})
+			cpu, short(x.Client), megabytes(x.RSS), megabytes(x.PeakRSS), x.Note})
 	}
 	writeTable(w, t)
 	r.ratios(w)
