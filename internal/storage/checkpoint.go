@@ -130,5 +130,8 @@ func (e *Engine) Checkpoint() (Mark, error) {
 	if it.First() {
 		m, err = decodeMark(it.Value())
 	}
+	if ferr := e.fail.err(); ferr != nil {
+		err = ferr // what Pebble takes for durable since then is not
+	}
 	return m, errors.Join(err, convErr(it.Error()), convErr(it.Close()))
 }

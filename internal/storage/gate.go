@@ -41,19 +41,27 @@ func (g *gateFS) check(op, name string, err error) error {
 }
 
 // begin starts a write operation. In a store that failed, the writer of a table waits
-// here for the close: it holds no lock of Pebble's. Whoever writes the MANIFEST or its
-// marker holds the one that readers need to give back a snapshot, so it gets the error
-// at once; a flush that is tried again then ends at its table.
-func (g *gateFS) begin(name string) error {
+// here for the close; it holds no lock of Pebble's.
+func (g *gateFS) begin() error {
 	if !g.armed.Load() {
 		return nil
 	}
-	base := g.FS.PathBase(name)
-	if strings.HasPrefix(base, manifestPrefix) || strings.HasPrefix(base, markerPrefix) {
-		return g.fail.err()
-	}
 	return g.fail.park()
 }
+
+// isVersion reports whether a file says which version of the engine's state counts:
+// the MANIFEST and the marker that names it. Whoever writes them holds the lock that
+// readers need to give back a snapshot, and an error would leave Pebble's state in
+// memory half changed, for it expects the process to end there. So a failed store
+// lets these writes pass and does nothing: Pebble goes on serving reads from a state
+// that no file names. Nothing else may take that state for durable (Checkpoint), and
+// the files of the one that is stay (Remove).
+func isVersion(base string) bool {
+	return strings.HasPrefix(base, manifestPrefix) || strings.HasPrefix(base, markerPrefix)
+}
+
+// pretend reports whether a write to a version file is to do nothing.
+func (g *gateFS) pretend() bool { return g.armed.Load() && g.fail.err() != nil }
 
 func (g *gateFS) wrap(f vfs.File, name string) vfs.File {
 	base := g.FS.PathBase(name)
@@ -61,7 +69,10 @@ func (g *gateFS) wrap(f vfs.File, name string) vfs.File {
 }
 
 func (g *gateFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if err := g.begin(name); err != nil {
+	if base := g.FS.PathBase(name); isVersion(base) {
+		return g.createVersion(name, base, c)
+	}
+	if err := g.begin(); err != nil {
 		return nil, err
 	}
 	f, err := g.FS.Create(name, c)
@@ -71,8 +82,25 @@ func (g *gateFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) 
 	return g.wrap(f, name), nil
 }
 
+func (g *gateFS) createVersion(name, base string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if !g.pretend() {
+		f, err := g.FS.Create(name, c)
+		if g.check("create", name, err) == nil {
+			return g.wrap(f, name), nil
+		}
+		if !g.pretend() {
+			return nil, err
+		}
+	}
+	f, err := vfs.NewMem().Create(base, c) // a file that goes nowhere
+	if err != nil {
+		return nil, err
+	}
+	return g.wrap(f, name), nil
+}
+
 func (g *gateFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
-	if err := g.begin(name); err != nil {
+	if err := g.begin(); err != nil {
 		return nil, err
 	}
 	f, err := g.FS.OpenReadWrite(name, c, opts...)
@@ -83,7 +111,7 @@ func (g *gateFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs
 }
 
 func (g *gateFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if err := g.begin(newname); err != nil {
+	if err := g.begin(); err != nil {
 		return nil, err
 	}
 	f, err := g.FS.ReuseForWrite(oldname, newname, c)
@@ -113,14 +141,14 @@ func (g *gateFS) Remove(name string) error {
 }
 
 func (g *gateFS) Rename(oldname, newname string) error {
-	if err := g.begin(newname); err != nil {
+	if err := g.begin(); err != nil {
 		return err
 	}
 	return g.check("rename", newname, g.FS.Rename(oldname, newname))
 }
 
 func (g *gateFS) Link(oldname, newname string) error {
-	if err := g.begin(newname); err != nil {
+	if err := g.begin(); err != nil {
 		return err
 	}
 	return g.check("link", newname, g.FS.Link(oldname, newname))
@@ -139,16 +167,34 @@ type gateFile struct {
 }
 
 func (f *gateFile) Write(p []byte) (int, error) {
-	if err := f.fs.begin(f.name); err != nil {
-		return 0, err
-	}
-	if f.manifest {
-		if err := f.fs.passGate(); err != nil {
+	return f.write(p, func() (int, error) { return f.File.Write(p) })
+}
+
+func (f *gateFile) WriteAt(p []byte, off int64) (int, error) {
+	return f.write(p, func() (int, error) { return f.File.WriteAt(p, off) })
+}
+
+func (f *gateFile) write(p []byte, do func() (int, error)) (int, error) {
+	if !f.manifest {
+		if err := f.fs.begin(); err != nil {
 			return 0, err
 		}
+		n, err := do()
+		return n, f.fs.check("write", f.name, err)
 	}
-	n, err := f.File.Write(p)
-	return n, f.fs.check("write", f.name, err)
+	if f.fs.pretend() {
+		return len(p), nil
+	}
+	err := f.fs.passGate()
+	n := 0
+	if err == nil {
+		n, err = do()
+		err = f.fs.check("write", f.name, err)
+	}
+	if err != nil && f.fs.pretend() {
+		return len(p), nil
+	}
+	return n, err
 }
 
 // passGate makes durable the journal that the next manifest record relies on.
@@ -166,37 +212,25 @@ func (g *gateFS) passGate() error {
 	return nil
 }
 
-func (f *gateFile) WriteAt(p []byte, off int64) (int, error) {
-	if err := f.fs.begin(f.name); err != nil {
-		return 0, err
-	}
-	if f.manifest {
-		if err := f.fs.passGate(); err != nil {
-			return 0, err
-		}
-	}
-	n, err := f.File.WriteAt(p, off)
-	return n, f.fs.check("write", f.name, err)
-}
-
 func (f *gateFile) Preallocate(off, n int64) error {
-	return f.fs.check("preallocate", f.name, f.File.Preallocate(off, n))
+	return f.synced("preallocate", f.File.Preallocate(off, n))
 }
 
-// Sync of a directory hides its error from Pebble, which would panic in a goroutine
-// of its own. It makes no difference to what is safe: the store has failed, takes no
-// further write, and removes nothing.
-func (f *gateFile) Sync() error {
-	err := f.fs.check("sync", f.name, f.File.Sync())
-	if f.dir && f.fs.armed.Load() {
-		return nil
-	}
-	return err
-}
+// Sync of a directory or a version file hides its error from Pebble, which would
+// panic in a goroutine of its own or be left in disorder. It makes no difference to
+// what is safe: the store has failed, takes no further write, and removes nothing.
+func (f *gateFile) Sync() error { return f.synced("sync", f.File.Sync()) }
 
-func (f *gateFile) SyncData() error { return f.fs.check("sync", f.name, f.File.SyncData()) }
+func (f *gateFile) SyncData() error { return f.synced("sync", f.File.SyncData()) }
 
 func (f *gateFile) SyncTo(n int64) (bool, error) {
 	full, err := f.File.SyncTo(n)
-	return full, f.fs.check("sync", f.name, err)
+	return full, f.synced("sync", err)
+}
+
+func (f *gateFile) synced(op string, err error) error {
+	if err = f.fs.check(op, f.name, err); err != nil && (f.dir || f.manifest) && f.fs.pretend() {
+		return nil
+	}
+	return err
 }
