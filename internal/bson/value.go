@@ -1,6 +1,7 @@
 package bson
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
 	"math"
@@ -23,6 +24,13 @@ func (id ObjectID) String() string { return hex.EncodeToString(id[:]) }
 
 // UUID is the payload of a binary value of subtype 4.
 type UUID [16]byte
+
+// NewUUID returns a random UUID of version 4.
+func NewUUID() (u UUID) {
+	_, _ = rand.Read(u[:]) // never fails
+	u[6], u[8] = u[6]&0x0F|0x40, u[8]&0x3F|0x80
+	return u
+}
 
 // String returns the usual 8-4-4-4-12 form.
 func (u UUID) String() string {

@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -42,7 +41,7 @@ func (o *Options) ensureDefaults() {
 		o.CompileFilter = func(f bson.Raw) (*match.Matcher, error) { return match.Compile(f, match.Options{}) }
 	}
 	if o.NewUUID == nil {
-		o.NewUUID = randomUUID
+		o.NewUUID = bson.NewUUID
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -53,12 +52,6 @@ func (o *Options) ensureDefaults() {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-}
-
-func randomUUID() (u bson.UUID) {
-	_, _ = rand.Read(u[:]) // never fails
-	u[6], u[8] = u[6]&0x0F|0x40, u[8]&0x3F|0x80
-	return u
 }
 
 // Catalog knows what exists in one store.

@@ -3,19 +3,17 @@ package command
 import (
 	"strings"
 
+	"github.com/cairndb/cairn/internal/catalog"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/query"
 )
 
 // validDBName checks a database name as it comes with a command.
 func validDBName(db string) error {
-	if db == "" || len(db) > 63 || strings.ContainsAny(db, "/\\. \"$\x00") {
-		if db == "$external" {
-			return nil
-		}
-		return mongoerr.New(mongoerr.InvalidNamespace, "Invalid database name: '%s'", db)
+	if db == "$external" { // the database of users that are known elsewhere
+		return nil
 	}
-	return nil
+	return catalog.ValidateDBName(db)
 }
 
 // splitNS cuts "db.collection" and checks both halves.

@@ -43,7 +43,7 @@ type Set struct {
 // Open returns the set called name, with the configuration that is stored. me is
 // host:port by which members and drivers reach this node; term is the node's present term.
 func Open(name, me string, term int64, now time.Time, store Store) (*Set, error) {
-	s := &Set{name: name, me: me, term: term, store: store, processID: NewObjectID(now)}
+	s := &Set{name: name, me: me, term: term, store: store, processID: newObjectID(now)}
 	s.mu.changed = make(chan struct{})
 	s.mu.election = bson.NewTimestamp(uint32(now.Unix()), 1)
 	if name == "" {
@@ -63,8 +63,8 @@ func Open(name, me string, term int64, now time.Time, store Store) (*Set, error)
 	return s, nil
 }
 
-// NewObjectID returns a fresh ObjectId of the given time.
-func NewObjectID(now time.Time) (id bson.ObjectID) {
+// newObjectID returns a fresh ObjectId of the given time.
+func newObjectID(now time.Time) (id bson.ObjectID) {
 	binary.BigEndian.PutUint32(id[:], uint32(now.Unix()))
 	if _, err := rand.Read(id[4:]); err != nil {
 		panic(err) // crypto/rand never fails
@@ -148,7 +148,7 @@ func (s *Set) Initiate(ctx context.Context, config bson.Raw) error {
 	if config == nil {
 		config = bson.D("_id", s.name, "version", 1, "members", bson.A(bson.D("_id", 0, "host", s.me)))
 	}
-	cfg, err := s.normalise(config, NewObjectID(time.Now()), 1)
+	cfg, err := s.normalise(config, newObjectID(time.Now()), 1)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ type Operation struct {
 
 	ctx      query.LazyContext
 	query    query.OpContext // what Query points at
-	deadline time.Time // zero without maxTimeMS
+	deadline time.Time       // zero without maxTimeMS
 	killed   atomic.Int32
 	reg      *Operations
 

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"crypto/rand"
 	"sync"
 	"time"
 
@@ -27,19 +26,9 @@ func NewSessions() *Sessions {
 	return s
 }
 
-// NewUUID returns a random UUID of version 4.
-func NewUUID() (u bson.UUID) {
-	if _, err := rand.Read(u[:]); err != nil {
-		panic(err) // crypto/rand never fails
-	}
-	u[6] = u[6]&0x0F | 0x40
-	u[8] = u[8]&0x3F | 0x80
-	return u
-}
-
 // Start makes a session.
 func (s *Sessions) Start(now time.Time) bson.UUID {
-	id := NewUUID()
+	id := bson.NewUUID()
 	s.Touch(id, now)
 	return id
 }

@@ -199,19 +199,9 @@ func (c *convert) Append(b *bson.Builder, key string) {
 
 func (c *convert) Optimize() (Expr, error) {
 	n := *c
-	allConst := true
-	for i, p := range n.parts() {
-		if *p == nil {
-			continue
-		}
-		o, err := (*p).Optimize()
-		if err != nil {
-			return nil, err
-		}
-		*n.parts()[i] = o
-		if _, ok := o.(constant); !ok {
-			allConst = false
-		}
+	allConst, err := optimizeParts(n.parts())
+	if err != nil {
+		return nil, err
 	}
 	if allConst {
 		return fold(&n)

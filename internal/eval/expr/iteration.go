@@ -254,19 +254,9 @@ func (m *iteration) Append(b *bson.Builder, key string) {
 
 func (m *iteration) Optimize() (Expr, error) {
 	n := *m
-	allConst := true
-	for i, p := range n.parts() {
-		if *p == nil {
-			continue
-		}
-		o, err := (*p).Optimize()
-		if err != nil {
-			return nil, err
-		}
-		*n.parts()[i] = o
-		if _, ok := o.(constant); !ok {
-			allConst = false
-		}
+	allConst, err := optimizeParts(n.parts())
+	if err != nil {
+		return nil, err
 	}
 	if allConst {
 		return fold(&n)

@@ -102,6 +102,24 @@ func optimizeAll(es []Expr) (out []Expr, allConst bool, err error) {
 	return out, allConst, nil
 }
 
+// optimizeParts optimizes the operands that are there, in place, and reports whether
+// all of them are constants.
+func optimizeParts(parts []*Expr) (allConst bool, err error) {
+	allConst = true
+	for _, p := range parts {
+		if *p == nil {
+			continue
+		}
+		if *p, err = (*p).Optimize(); err != nil {
+			return false, err
+		}
+		if _, ok := (*p).(constant); !ok {
+			allConst = false
+		}
+	}
+	return allConst, nil
+}
+
 // fold evaluates an expression that depends on nothing.
 func fold(e Expr) (Expr, error) {
 	v, err := e.Eval(&Env{})
