@@ -164,12 +164,24 @@ func (n *Node) listen(ctx context.Context) (err error) {
 	return nil
 }
 
-// stopServer ends connections, waiting a moment for running requests.
+// stopServer ends connections and interrupts what they run. Requests may begin until
+// the server has stopped listening, and one may wait long: a driver asks its first
+// hello that waits for a change again as soon as it is interrupted.
 func (n *Node) stopServer() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	n.cmds.Ops.KillWhere(interruptedAtShutdown, func(*session.Operation) bool { return true })
-	return n.srv.Shutdown(ctx)
+	done := make(chan error, 1)
+	go func() { done <- n.srv.Shutdown(ctx) }()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		n.cmds.Ops.KillWhere(interruptedAtShutdown, func(*session.Operation) bool { return true })
+		select {
+		case err := <-done:
+			return err
+		case <-again.C:
+		}
+	}
 }
 
 // endSessionWork closes the cursors of expired sessions.
