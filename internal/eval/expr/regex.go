@@ -1,110 +1,12 @@
 package expr
 
 import (
-	"regexp"
 	"strings"
-	"time"
-	"unicode/utf8"
-
-	"github.com/dlclark/regexp2"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/regex"
 	"github.com/cairndb/cairn/internal/mongoerr"
 )
-
-// regexTimeout bounds one match of a pattern that needs backtracking.
-const regexTimeout = 5 * time.Second
-
-// program is a compiled regular expression: of the linear engine where the pattern
-// allows it, else of the backtracking one.
-type program struct {
-	linear *regexp.Regexp
-	back   *regexp2.Regexp
-}
-
-func compileRegex(pattern, options string) (*program, error) {
-	flags := ""
-	for _, o := range options {
-		if o != 'u' {
-			flags += string(o)
-		}
-	}
-	if !strings.Contains(flags, "x") {
-		p := pattern
-		if flags != "" {
-			p = "(?" + flags + ")" + pattern
-		}
-		if re, err := regexp.Compile(p); err == nil {
-			return &program{linear: re}, nil
-		}
-	}
-	var o regexp2.RegexOptions
-	for _, f := range flags {
-		switch f {
-		case 'i':
-			o |= regexp2.IgnoreCase
-		case 'm':
-			o |= regexp2.Multiline
-		case 's':
-			o |= regexp2.Singleline
-		case 'x':
-			o |= regexp2.IgnorePatternWhitespace
-		}
-	}
-	re, err := regexp2.Compile(pattern, o)
-	if err != nil {
-		return nil, err
-	}
-	re.MatchTimeout = regexTimeout
-	return &program{back: re}, nil
-}
-
-// match finds the first match at or behind the byte offset from: pairs of byte offsets
-// of the match and its groups, -1 for groups that took no part; nil for no match.
-func (p *program) match(s string, from int) ([]int, error) {
-	if p.linear != nil {
-		// Matching the whole string keeps ^ and \b right behind from.
-		for _, m := range p.linear.FindAllStringSubmatchIndex(s, -1) {
-			if m[0] >= from {
-				return m, nil
-			}
-		}
-		return nil, nil
-	}
-	m, err := p.back.FindStringMatchStartingAt(s, utf8.RuneCountInString(s[:from]))
-	if err != nil || m == nil {
-		return nil, err
-	}
-	var out []int
-	for _, g := range m.Groups() {
-		if len(g.Captures) == 0 {
-			out = append(out, -1, -1)
-			continue
-		}
-		b := offsetCP(s, g.Index)
-		out = append(out, b, b+len(g.String()))
-	}
-	return out, nil
-}
-
-func (p *program) all(s string) ([][]int, error) {
-	if p.linear != nil {
-		return p.linear.FindAllStringSubmatchIndex(s, -1), nil
-	}
-	var out [][]int
-	for from := 0; from <= len(s); {
-		m, err := p.match(s, from)
-		if err != nil || m == nil {
-			return out, err
-		}
-		out = append(out, m)
-		if from = m[1]; m[0] == m[1] {
-			_, n := utf8.DecodeRuneInString(s[from:])
-			from += max(n, 1)
-		}
-	}
-	return out, nil
-}
 
 var regexSpec = namedSpec{
 	names: []string{"input", "regex", "options"}, required: 2,
@@ -138,7 +40,7 @@ var regexSpec = namedSpec{
 }
 
 // regexOf compiles the pattern operand; nil for a null pattern.
-func regexOf(op string, pattern, options bson.Value) (*program, error) {
+func regexOf(op string, pattern, options bson.Value) (*regex.Program, error) {
 	if pattern.IsNullish() {
 		return nil, nil
 	}
@@ -169,13 +71,13 @@ func regexOf(op string, pattern, options bson.Value) (*program, error) {
 		return nil, mongoerr.New(51109, "%s: regular expression cannot contain an embedded null byte", op)
 	}
 	for _, f := range flags {
-		if !strings.ContainsRune("imsxu", f) {
+		if !strings.ContainsRune(regex.Options, f) {
 			return nil, mongoerr.New(51108, "%s invalid flag in regex options: %s", op, flags)
 		}
 	}
-	p, err := compileRegex(text, flags)
+	p, err := regex.Compile(text, flags)
 	if err != nil {
-		return nil, mongoerr.New(51111, "Invalid Regex in %s: %s", op, err)
+		return nil, mongoerr.New(51111, "Invalid Regex in %s: %s", op, regex.Message(err))
 	}
 	return p, nil
 }
@@ -184,7 +86,7 @@ func evalRegex(env *Env, n *named, args []bson.Value) (bson.Value, error) {
 	if !args[0].IsNullish() && args[0].Type != bson.TypeString {
 		return missing, mongoerr.New(51104, "%s needs 'input' to be of type string", n.op.Name)
 	}
-	prog, _ := n.data.(*program)
+	prog, _ := n.data.(*regex.Program)
 	if prog == nil {
 		var err error
 		if prog, err = regexOf(n.op.Name, args[1], args[2]); err != nil {
@@ -198,13 +100,13 @@ func evalRegex(env *Env, n *named, args []bson.Value) (bson.Value, error) {
 		if none {
 			return valueFalse, nil
 		}
-		m, err := prog.match(s, 0)
-		return boolValue(m != nil), regexError(n, err)
+		ok, err := prog.MatchString(s)
+		return boolValue(ok), regexError(n, err)
 	case "$regexFind":
 		if none {
 			return null, nil
 		}
-		m, err := prog.match(s, 0)
+		m, err := prog.Find(s)
 		if err != nil || m == nil {
 			return null, regexError(n, err)
 		}
@@ -213,7 +115,7 @@ func evalRegex(env *Env, n *named, args []bson.Value) (bson.Value, error) {
 	if none {
 		return emptyArray, nil
 	}
-	ms, err := prog.all(s)
+	ms, err := prog.All(s)
 	if err != nil {
 		return missing, regexError(n, err)
 	}

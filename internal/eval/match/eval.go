@@ -236,7 +236,7 @@ func (n *Regex) matchDoc(doc bson.Raw, d *Details) (bool, error) {
 func (n *Regex) matchElem(v bson.Value) (bool, error) {
 	switch v.Type {
 	case bson.TypeString, bson.TypeSymbol:
-		return n.prog.MatchString(v.Str())
+		return n.matchString(v.Str())
 	case bson.TypeRegex:
 		r := v.Regex()
 		return r.Pattern == n.Pattern && r.Options == n.Options, nil
