@@ -90,7 +90,7 @@ func serve(s *node.Settings, prog string) error {
 	}
 	ring := node.NewLogRing()
 	log := slog.New(slog.NewTextHandler(io.MultiWriter(out, ring), &slog.HandlerOptions{Level: level}))
-	s.Log, s.LogSink, s.RotateLog = log, ring, rotate
+	s.Log, s.LogSink, s.RotateLog, s.LogLevel = log, ring, rotate, level
 	s.Version, s.Commit = version, commit
 	s.Argv = os.Args
 	s.EnsureDefaults()

@@ -174,7 +174,29 @@ func (c *Ctx) checkGeneric() error {
 	if g.WriteConcern.Given && !cmd.Has(Write) {
 		return mongoerr.New(mongoerr.InvalidOptions, "Command does not support writeConcern")
 	}
+	if g.ReadConcern.Level == "snapshot" && cmd.Has(Read) && cmd.Name != "find" && cmd.Name != "aggregate" && cmd.Name != "distinct" && cmd.Name != "explain" {
+		return mongoerr.New(mongoerr.InvalidOptions, "Command %s does not support { readConcern: { level: \"snapshot\" } }", cmd.Name)
+	}
+	if err := c.checkMember(); err != nil {
+		return err
+	}
 	return c.checkWriteConcern()
+}
+
+// checkMember refuses data commands on a server that waits to be initiated: it is
+// neither primary nor secondary, and what was written to it would be in no set.
+func (c *Ctx) checkMember() error {
+	repl, cmd := c.Node.Repl, c.Command
+	if c.DB == "local" || !cmd.Has(Read) && !cmd.Has(Write) || repl.SetName() == "" || repl.Initiated() {
+		return nil
+	}
+	switch mode := c.Generic.ReadPref.Get("mode").Str(); {
+	case !cmd.Has(Read):
+		return mongoerr.New(mongoerr.NotWritablePrimary, "not primary")
+	case mode == "" || mode == "primary":
+		return mongoerr.New(mongoerr.NotPrimaryNoSecondaryOk, "not primary and secondaryOk=false")
+	}
+	return mongoerr.New(mongoerr.NotPrimaryOrSecondary, "node is not in primary or recovering state")
 }
 
 func (c *Ctx) checkAPI() error {

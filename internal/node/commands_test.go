@@ -71,6 +71,46 @@ func startInMemory(t *testing.T, cfg Config) *Node {
 	return n
 }
 
+// A member that waits to be initiated serves no data, but local's.
+func TestUninitiated(t *testing.T) {
+	n := startInMemory(t, Config{ReplSet: "rs0"})
+	for _, c := range []struct {
+		db, cmd string
+		code    int64
+	}{
+		{"d", `{"insert": "c", "documents": [{}]}`, 10107},
+		{"d", `{"create": "c"}`, 10107},
+		{"d", `{"find": "c"}`, 13435},
+		{"d", `{"find": "c", "$readPreference": {"mode": "nearest"}}`, 13436},
+		{"local", `{"find": "startup_log"}`, 0},
+		{"admin", `{"hello": 1}`, 0},
+		{"admin", `{"replSetGetStatus": 1}`, 94},
+		{"admin", `{"replSetInitiate": {}}`, 0},
+		{"d", `{"insert": "c", "documents": [{}]}`, 0},
+		{"d", `{"count": "c", "readConcern": {"level": "snapshot"}}`, 72},
+	} {
+		reply, err := n.Run(context.Background(), c.db, extjson.MustParse(c.cmd))
+		if code, _ := reply.Get("code").AsInt64(); code != c.code {
+			t.Errorf("%s: %v", c.cmd, err)
+		}
+	}
+}
+
+// The verbosity of the log is a parameter under two names.
+func TestLogLevel(t *testing.T) {
+	level := new(slog.LevelVar)
+	n := startInMemory(t, Config{LogLevel: level})
+	for _, cmd := range []string{`{"setParameter": 1, "logLevel": 1}`, `{"setParameter": 1, "logComponentVerbosity": {"verbosity": 2}}`} {
+		level.Set(slog.LevelInfo)
+		if _, err := n.Run(context.Background(), "admin", extjson.MustParse(cmd)); err != nil || level.Level() != slog.LevelDebug {
+			t.Errorf("%s: %v, %v", cmd, level.Level(), err)
+		}
+	}
+	if _, err := n.Run(context.Background(), "admin", extjson.MustParse(`{"setParameter": 1, "logComponentVerbosity": {"query": {"verbosity": 2}}}`)); err == nil {
+		t.Error("the verbosity of one component was taken and has no effect")
+	}
+}
+
 func TestBadParameter(t *testing.T) {
 	for _, p := range []string{"nosuch=1", "ttlMonitorSleepSecs=x"} {
 		_, err := Start(context.Background(), Config{InMemory: true, NoTCP: true, NoUnixSocket: true, Parameters: []string{p}, Log: slog.New(slog.DiscardHandler)})

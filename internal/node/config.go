@@ -57,6 +57,8 @@ type Config struct {
 	Log *slog.Logger
 	// LogSink holds the newest log lines, for getLog; see NewLogRing.
 	LogSink *command.LogRing
+	// LogLevel is what the parameter logLevel changes; nil: there is no such parameter.
+	LogLevel *slog.LevelVar
 	// RotateLog is what logRotate calls; nil means there is no log file.
 	RotateLog func() error
 	// Version, Commit stamp the binary.

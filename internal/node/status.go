@@ -2,10 +2,12 @@ package node
 
 import (
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/command"
+	"github.com/cairndb/cairn/internal/mongoerr"
 )
 
 // statusSections are the sections of serverStatus that show other rooms' figures.
@@ -100,6 +102,7 @@ func (n *Node) Parameters() []command.Parameter { return n.cmds.Params.Rows() }
 
 // addParameters adds the parameters that other rooms own.
 func (n *Node) addParameters() {
+	n.addLogLevel()
 	p := n.cmds.Params
 	p.AddInt("cursorTimeoutMillis", "how long a cursor may stay idle", 1, 1<<40,
 		func() int64 { return n.local.Cursors().Timeout().Milliseconds() },
@@ -112,6 +115,44 @@ func (n *Node) addParameters() {
 	p.AddInt("journalCommitInterval", "milliseconds that a write may stay unsynced when nobody waits", 1, 500,
 		func() int64 { return n.seq.CommitInterval().Milliseconds() },
 		func(ms int64) { n.seq.SetCommitInterval(time.Duration(ms) * time.Millisecond) })
+}
+
+// addLogLevel adds the two names under which MongoDB's verbosity goes. Cairn has one
+// level for all its components: 0 or, with debug lines, anything above.
+func (n *Node) addLogLevel() {
+	level := n.cfg.LogLevel
+	if level == nil {
+		return
+	}
+	get := func() int64 {
+		if level.Level() < slog.LevelInfo {
+			return 1
+		}
+		return 0
+	}
+	set := func(v int64) {
+		level.Set(slog.LevelInfo)
+		if v > 0 {
+			level.Set(slog.LevelDebug)
+		}
+	}
+	p := n.cmds.Params
+	p.AddInt("logLevel", "0, or above 0 for debug lines", 0, 5, get, set)
+	p.Add(command.Parameter{Name: "logComponentVerbosity", Help: "{verbosity: n}, as logLevel",
+		Get: func() any { return bson.D("verbosity", int32(get())) },
+		Set: func(v bson.Value) error {
+			for k := range v.Doc().Elems() {
+				if k != "verbosity" {
+					return mongoerr.New(mongoerr.BadValue, "Cairn has one verbosity for all components, not one for '%s'", k)
+				}
+			}
+			l, ok := v.Doc().Get("verbosity").AsInt64()
+			if !ok || l < 0 || l > 5 {
+				return mongoerr.New(mongoerr.BadValue, "Expected verbosity to be a number from 0 to 5")
+			}
+			set(l)
+			return nil
+		}})
 }
 
 // applyParameters carries out --setParameter.
