@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	clones = flag.Int("clones", 1000, "how many crashed copies to open and check")
+	clones = flag.Int("clones", defaultClones, "how many crashed copies to open and check")
 	seed   = flag.Uint64("seed", 0, "seed of the workload; 0 takes a new one")
 )
 
