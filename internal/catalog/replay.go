@@ -289,7 +289,7 @@ func (r *Replay) applyOps(ctx context.Context, e *oplog.Entry) error {
 	for _, op := range ops {
 		inner, err := oplog.Decode(op)
 		if err != nil {
-			return err
+			return mongoerr.New(mongoerr.FailedToParse, "%v", err)
 		}
 		if err := r.Apply(ctx, &inner); err != nil {
 			return err

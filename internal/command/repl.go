@@ -116,14 +116,14 @@ func runReplSetResizeOplog(c *Ctx) error {
 		return mongoerr.New(mongoerr.InvalidOptions, "Either size or minRetentionHours must be specified")
 	}
 	mb, _ := size.AsFloat64()
-	if !size.IsNullish() && (mb < 990 || mb > 1<<50/(1<<20)) {
-		if mb < 990 {
+	if !size.IsNullish() && !(mb >= 990 && mb <= 1<<50/(1<<20)) {
+		if !(mb >= 990) { // or not a number
 			return mongoerr.New(mongoerr.BadValue, "BSON field 'size' value must be >= 990.000000, actual value '%f'", mb)
 		}
 		return mongoerr.New(mongoerr.BadValue, "BSON field 'size' value must be <= %f, actual value '%f'", float64(1<<50/(1<<20)), mb)
 	}
 	h, _ := hours.AsFloat64()
-	if h < 0 {
+	if !(h >= 0) {
 		return mongoerr.New(mongoerr.BadValue, "BSON field 'minRetentionHours' value must be >= 0.000000, actual value '%f'", h)
 	}
 	var bytes *int64

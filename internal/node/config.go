@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -247,7 +248,13 @@ func defaultCache(limit int64) int64 {
 	return min(cache, limit/4+(limit/4)*b2i(limit > 4<<30))
 }
 
-func hours(h float64) time.Duration { return time.Duration(h * float64(time.Hour)) }
+// hoursOf is h hours, or the longest duration that there is.
+func hoursOf(h float64) time.Duration {
+	if h >= float64(math.MaxInt64/int64(time.Hour)) {
+		return math.MaxInt64
+	}
+	return time.Duration(h * float64(time.Hour))
+}
 
 func b2i(b bool) int64 {
 	if b {

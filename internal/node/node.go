@@ -272,7 +272,7 @@ func (n *Node) resizeOplog(bytes *int64, hours *float64) error {
 	}
 	var keep *time.Duration
 	if hours != nil {
-		d := time.Duration(*hours * float64(time.Hour))
+		d := hoursOf(*hours)
 		keep = &d
 	}
 	return n.log.Resize(size, keep)

@@ -146,7 +146,7 @@ func setRetention(s *Settings, v string) error {
 	if err != nil || h < 0 {
 		return fmt.Errorf("%q is not a number of hours", v)
 	}
-	s.OplogMinRetention = hours(h)
+	s.OplogMinRetention = hoursOf(h)
 	return nil
 }
 

@@ -1,12 +1,17 @@
 package update
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/mongoerr"
 )
+
+// malformed is the error of an update entry that no server writes.
+func malformed(format string, args ...any) error {
+	return mongoerr.New(mongoerr.FailedToParse, "update entry: "+format, args...)
+}
 
 // ApplyDiff applies the `diff` of a $v:2 entry. A part that does not fit doc is
 // skipped, so that replaying an entry over newer data does no harm. Its errors are
@@ -35,11 +40,11 @@ func readSections(diff bson.Raw) (s sections, err error) {
 		case k == "i" && v.Type == bson.TypeDocument:
 			s.i = bson.Raw(v.Data)
 		case k == "b" && v.Type == bson.TypeDocument:
-			return s, fmt.Errorf("update: binary diffs are not supported")
+			return s, malformed("binary diffs are not supported")
 		case strings.HasPrefix(k, "s") && v.Type == bson.TypeDocument:
 			s.subs = append(s.subs, elem{k[1:], v})
 		default:
-			return s, fmt.Errorf("update: unknown section %q in diff", k)
+			return s, malformed("unknown section %q in diff", k)
 		}
 	}
 	return s, nil
@@ -132,17 +137,17 @@ func applyArray(b *bson.Builder, arr, diff bson.Raw) error {
 		case k == "l":
 			n, ok := v.AsInt64()
 			if !ok || n < 0 {
-				return fmt.Errorf("update: bad length %s in array diff", v)
+				return malformed("bad length %s in array diff", v)
 			}
 			limit = n
 		case k[:min(1, len(k))] == "u", k[:min(1, len(k))] == "s" && v.Type == bson.TypeDocument:
 			i, err := strconv.Atoi(k[1:])
 			if err != nil || i < 0 || i > maxArrayIndex {
-				return fmt.Errorf("update: bad index %q in array diff", k)
+				return malformed("bad index %q in array diff", k)
 			}
 			steps = append(steps, step{i, k[0] == 's', v})
 		default:
-			return fmt.Errorf("update: unknown section %q in array diff", k)
+			return malformed("unknown section %q in array diff", k)
 		}
 	}
 	n := 0
@@ -181,7 +186,7 @@ func ApplyV1(doc, mods bson.Raw) (bson.Raw, error) {
 			continue
 		}
 		if (op != "$set" && op != "$unset") || arg.Type != bson.TypeDocument {
-			return nil, fmt.Errorf("update: operator %q in a $v:1 entry", op)
+			return nil, malformed("operator %q in a $v:1 entry", op)
 		}
 		for path, v := range bson.Raw(arg.Data).Elems() {
 			u := &Update{root: &node{}}
@@ -216,9 +221,9 @@ func ApplyEntry(doc, o bson.Raw) (bson.Raw, error) {
 	case 2:
 		diff := o.Get("diff")
 		if diff.Type != bson.TypeDocument {
-			return nil, fmt.Errorf("update: $v:2 entry without a diff")
+			return nil, malformed("$v:2 entry without a diff")
 		}
 		return ApplyDiff(doc, bson.Raw(diff.Data))
 	}
-	return nil, fmt.Errorf("update: unknown update entry version %s", v)
+	return nil, malformed("unknown update entry version %s", v)
 }
