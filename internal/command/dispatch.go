@@ -160,7 +160,8 @@ func (c *Ctx) checkGeneric() error {
 		if !g.HasTxnNumber {
 			return mongoerr.New(mongoerr.InvalidOptions, "'autocommit' field requires a transaction number to also be specified")
 		}
-		return mongoerr.New(mongoerr.IllegalOperation, "Multi-document transactions are not supported by this version of Cairn")
+		// Not IllegalOperation: drivers take that for a server without retryable writes.
+		return mongoerr.New(mongoerr.CommandNotSupported, "Multi-document transactions are not supported by this version of Cairn")
 	}
 	if g.HasTxnNumber && !cmd.Has(Txn) {
 		return mongoerr.New(50768, "txnNumber may only be provided for multi-document transactions and retryable write commands. autocommit:false was not provided, and %s is not a retryable write command.", cmd.Name)
