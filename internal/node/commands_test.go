@@ -113,9 +113,13 @@ func TestLogLevel(t *testing.T) {
 
 func TestBadParameter(t *testing.T) {
 	for _, p := range []string{"nosuch=1", "ttlMonitorSleepSecs=x"} {
-		_, err := Start(context.Background(), Config{InMemory: true, NoTCP: true, NoUnixSocket: true, Parameters: []string{p}, Log: slog.New(slog.DiscardHandler)})
+		dir := t.TempDir()
+		_, err := Start(context.Background(), Config{InMemory: true, AnyPort: true, UnixSocketPrefix: dir, Parameters: []string{p}, Log: slog.New(slog.DiscardHandler)})
 		if !IsBadParameter(err) {
 			t.Errorf("%s: %v", p, fmt.Sprint(err))
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("%s: the start that failed left %v, %v", p, left, err)
 		}
 	}
 }

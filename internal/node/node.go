@@ -156,6 +156,8 @@ func (n *Node) listen(ctx context.Context) (err error) {
 	if err := n.srv.Listen(ctx); err != nil {
 		return err
 	}
+	// For a start that fails further on; after stopServer nothing is left to close.
+	n.onClose(func() error { return n.srv.Shutdown(context.Background()) })
 	for _, a := range n.srv.Addrs() {
 		if _, p, err := net.SplitHostPort(a); err == nil {
 			n.port, _ = strconv.Atoi(p)
