@@ -69,6 +69,9 @@ func report(prog string, err error) int {
 	}
 	fmt.Fprintf(os.Stderr, "%s: %v\n", prog, e.err)
 	if e.code == exitUsage {
+		if prog == "cairn" && len(os.Args) > 1 && os.Args[1] == "serve" {
+			prog = "cairn serve"
+		}
 		fmt.Fprintf(os.Stderr, "try '%s --help' for more information\n", prog)
 	}
 	return e.code

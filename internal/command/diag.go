@@ -17,6 +17,7 @@ var diagCommands = []Command{
 	{Name: "getCmdLineOpts", Flags: AdminOnly, Run: runGetCmdLineOpts, Help: "Shows how the server was started."},
 	{Name: "getLog", Flags: AdminOnly, Run: runGetLog, Help: "Shows the newest log lines; {getLog: '*'} lists the logs."},
 	{Name: "connectionStatus", Flags: V1, Run: runConnectionStatus, Args: []Arg{{"showPrivileges", TBoolLike, false}}, Help: "Shows who is authenticated on this connection."},
+	{Name: "logout", Run: func(*Ctx) error { return nil }, Help: "Ends the authentication of a connection; there is none to end."},
 	{Name: "whatsmyuri", Run: func(c *Ctx) error { c.Reply.Str("you", c.Client.RemoteAddr()); return nil }, Help: "Shows the client's address."},
 	{Name: "listCommands", Run: runListCommands, Help: "Lists all commands."},
 	{Name: "features", Run: runFeatures, Args: []Arg{{"oidReset", TBoolLike, false}}, Help: "Shows features of the server's scripting."},

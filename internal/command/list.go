@@ -176,7 +176,7 @@ func collectionDoc(coll *catalog.Collection, nameOnly bool) bson.Raw {
 		return b.Finish()
 	}
 	b.AppendDoc("options", coll.Options.Raw)
-	b.Doc("info").Bool("readOnly", coll.IsOplog())
+	b.Doc("info").Bool("readOnly", false)
 	if coll.UUID != (bson.UUID{}) {
 		b.UUID("uuid", coll.UUID)
 	}

@@ -14,6 +14,7 @@ var replCommands = []Command{
 	{Name: "replSetFreeze", Flags: AdminOnly | Unbuilt, Note: "a set of one member holds no elections", Help: "Keeps a member from elections."},
 	{Name: "replSetSyncFrom", Flags: AdminOnly | Unbuilt, Note: "a set of one member has no source", Help: "Chooses a member's source."},
 	{Name: "replSetMaintenance", Flags: AdminOnly | Unbuilt, Note: "a set of one member cannot leave its role", Help: "Makes a secondary recover."},
+	{Name: "getDefaultRWConcern", Flags: AdminOnly, Run: runGetDefaultRWConcern, Args: []Arg{{"inMemory", TBool, false}}, Help: "Shows the default read and write concern.", Note: "the defaults are MongoDB 8.0's and fixed"},
 	{Name: "replSetGetRBID", Flags: AdminOnly, Run: func(c *Ctx) error { c.Reply.Int32("rbid", 1); return needSet(c) }, Help: "Shows the number of rollbacks, 1 for none."},
 	{Name: "replSetResizeOplog", Flags: AdminOnly, Run: runReplSetResizeOplog, Args: []Arg{{"size", TNumber, false}, {"minRetentionHours", TNumber, false}}, Help: "Changes the size of the oplog in megabytes."},
 }
@@ -81,6 +82,15 @@ func runReplSetGetConfig(c *Ctx) error {
 		return err
 	}
 	c.Reply.AppendDoc("config", c.Node.Repl.Config())
+	return nil
+}
+
+func runGetDefaultRWConcern(c *Ctx) error {
+	if c.Node.Repl.SetName() == "" {
+		return mongoerr.New(51301, "'getDefaultRWConcern' is not supported on standalone nodes.")
+	}
+	c.Reply.AppendDoc("defaultReadConcern", bson.D("level", "local")).AppendDoc("defaultWriteConcern", bson.D("w", "majority", "wtimeout", 0)).
+		Str("defaultReadConcernSource", "implicit").Str("defaultWriteConcernSource", "implicit").Date("localUpdateWallClockTime", bson.NewDateTime(c.Node.Host.Started))
 	return nil
 }
 

@@ -31,7 +31,6 @@ var unbuiltCommands = []Command{
 	{Name: "grantRolesToRole", Flags: Unbuilt, Note: noAuth, Help: "Gives roles to a role."},
 	{Name: "grantRolesToUser", Flags: Unbuilt, Note: noAuth, Help: "Gives roles to a user."},
 	{Name: "invalidateUserCache", Flags: Unbuilt, Note: noAuth, Help: "Forgets cached users."},
-	{Name: "logout", Flags: Unbuilt, Note: noAuth, Help: "Ends the authentication of a connection."},
 	{Name: "revokePrivilegesFromRole", Flags: Unbuilt, Note: noAuth, Help: "Takes privileges from a role."},
 	{Name: "revokeRolesFromRole", Flags: Unbuilt, Note: noAuth, Help: "Takes roles from a role."},
 	{Name: "revokeRolesFromUser", Flags: Unbuilt, Note: noAuth, Help: "Takes roles from a user."},
@@ -86,7 +85,6 @@ var unbuiltCommands = []Command{
 	{Name: "updateZoneKeyRange", Flags: Unbuilt, Note: noSharding, Help: "Puts a range of keys into a zone."},
 
 	{Name: "appendOplogNote", Flags: Unbuilt, Note: "only the server itself writes no-ops so far", Help: "Writes a no-op with a message into the oplog."},
-	{Name: "getDefaultRWConcern", Flags: Unbuilt, Note: "the defaults are those of MongoDB 8.0 and fixed", Help: "Shows the default read and write concern."},
 	{Name: "replSetAbortPrimaryCatchUp", Flags: Unbuilt, Note: noOther, Help: "Lets a new primary begin without catching up."},
 	{Name: "replSetHeartbeat", Flags: Unbuilt, Note: noOther, Help: "Members ask each other for their state."},
 	{Name: "replSetRequestVotes", Flags: Unbuilt, Note: noOther, Help: "A member asks for votes."},
