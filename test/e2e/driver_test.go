@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"reflect"
 	"io"
 	"net"
 	"os"
@@ -244,7 +245,7 @@ func TestDriverRetryOverKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fmt.Sprint(image.Value) != fmt.Sprint(imageAgain.Value) {
+	if !reflect.DeepEqual(image.Value, imageAgain.Value) {
 		t.Errorf("findAndModify's retry after the crash gives %v, first %v", imageAgain.Value, image.Value)
 	}
 	wantN(context.Background(), t, db.Collection("c"), 1, 2)
