@@ -80,6 +80,11 @@ func (n *Node) openReplSet(ctx context.Context) error {
 		return n.set.Initiate(ctx, nil)
 	}
 	if n.set.Initiated() {
+		if n.cfg.AnyPort {
+			if err := n.set.MoveTo(ctx, n.cfg.hostPort(n.port)); err != nil {
+				return err
+			}
+		}
 		if err := n.retryable.EnsureCollections(ctx); err != nil {
 			return err
 		}

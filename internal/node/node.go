@@ -177,7 +177,7 @@ func (n *Node) stopServer() error {
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
 	for {
-		n.cmds.Ops.KillWhere(interruptedAtShutdown, func(*session.Operation) bool { return true })
+		n.cmds.Ops.KillAll(interruptedAtShutdown)
 		select {
 		case err := <-done:
 			return err

@@ -64,7 +64,7 @@ func (l *Local) prepare(t *target) {
 // plan describes a collection's indexes to the planner.
 func (l *Local) plan(c *catalog.Collection, old *planned) *planned {
 	p := &planned{coll: c, cache: &plan.Cache{}}
-	p.x = &exec.Collection{NS: c.NS.String(), Records: c, Capped: c.IsCapped(), Check: checker(c)}
+	p.x = &exec.Collection{NS: c.NS.String(), Records: c, Capped: c.IsCapped(), Check: l.checker(c)}
 	if old != nil {
 		p.cache, p.version = old.cache, old.version+1
 	}
@@ -118,13 +118,21 @@ func (l *Local) describe(c *catalog.Collection, ix *catalog.Index) *plan.Index {
 }
 
 // checker tells an execution whether its collection is still there.
-func checker(c *catalog.Collection) func() error {
-	return func() error {
-		if c.Dropped() {
-			return mongoerr.New(mongoerr.QueryPlanKilled, "collection dropped. UUID %s", c.UUID)
-		}
-		return nil
+func (l *Local) checker(c *catalog.Collection) func() error {
+	return func() error { return l.gone(c) }
+}
+
+// gone is the end of plans over a collection that was dropped or has another name by
+// now, nil while it is where it was.
+func (l *Local) gone(c *catalog.Collection) error {
+	now := l.cat.Pin().ByUUID(c.UUID)
+	switch {
+	case c.Dropped():
+		return mongoerr.New(mongoerr.QueryPlanKilled, "collection dropped. UUID %s", c.UUID)
+	case now != nil && now.NS != c.NS: // the log's collection has no place in the catalog
+		return mongoerr.New(mongoerr.QueryPlanKilled, "collection renamed from '%s' to '%s'. UUID %s", c.NS, now.NS, c.UUID)
 	}
+	return nil
 }
 
 // idIndex is the description of the index on _id, nil if there is none.

@@ -373,6 +373,9 @@ func (u *updateOp) changeRecord(t *target, rid storage.RecordID) (changed bool, 
 		return true, c.Update(ctx, w, rid, doc, res.Doc, res.Entry, u.info)
 	})
 	if errors.Is(err, errNoCollection) {
+		if u.multi { // what it has changed is not all
+			return false, u.l.gone(t.coll)
+		}
 		return false, nil
 	}
 	if err != nil || !changed {

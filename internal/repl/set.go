@@ -190,6 +190,44 @@ func (s *Set) Reconfig(ctx context.Context, config bson.Raw, force bool) error {
 	return nil
 }
 
+// MoveTo gives this member another address in the stored configuration: an embedded
+// server gets another port at each start. Before initiation it does nothing.
+func (s *Set) MoveTo(ctx context.Context, host string) error {
+	old := s.Config()
+	if old == nil || memberHost(old) == host {
+		return nil
+	}
+	version, _ := old.Get("version").AsInt64()
+	b := bson.NewBuilder(nil)
+	for k, v := range old.Elems() {
+		switch k {
+		case "version":
+			b.IntOrLong(k, version+1)
+		case "members":
+			b.Array(k)
+			for m := range v.Doc().Values() {
+				b.Doc("")
+				for mk, mv := range m.Doc().Elems() {
+					if mk == "host" {
+						mv = bson.V(host)
+					}
+					b.Append(mk, mv)
+				}
+				b.End()
+			}
+			b.End()
+		default:
+			b.Append(k, v)
+		}
+	}
+	cfg := b.Finish()
+	if err := s.store.SaveConfig(ctx, cfg); err != nil {
+		return err
+	}
+	s.install(cfg)
+	return nil
+}
+
 func withTerm(cfg bson.Raw, term int64) bson.Raw {
 	b := bson.NewBuilder(nil)
 	for k, v := range cfg.Elems() {

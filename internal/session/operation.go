@@ -43,6 +43,7 @@ type Operations struct {
 	mu     struct {
 		sync.Mutex
 		running map[int32]*Operation
+		ending  mongoerr.Code // what every operation to come is killed with; 0 for none
 	}
 }
 
@@ -61,8 +62,20 @@ func (r *Operations) Begin(ctx context.Context, connID int64, client string) *Op
 	op.Query.Ctx, op.Query.OpID, op.Query.ConnID, op.Query.Now = &op.ctx, int64(op.ID), connID, op.Start
 	r.mu.Lock()
 	r.mu.running[op.ID] = op
+	ending := r.mu.ending
 	r.mu.Unlock()
+	if ending != 0 {
+		op.Kill(ending)
+	}
 	return op
+}
+
+// KillAll kills what runs and, from now on, what begins: the server stops.
+func (r *Operations) KillAll(code mongoerr.Code) {
+	r.mu.Lock()
+	r.mu.ending = code
+	r.mu.Unlock()
+	r.KillWhere(code, func(*Operation) bool { return true })
 }
 
 // End takes op out of the registry. Afterwards nobody reads the request's bytes.
