@@ -14,7 +14,7 @@ var ddlCommands = []Command{
 	{Name: "create", Flags: Write | V1, Run: runCreate, Args: createArgs, Unstable: []string{"autoIndexId", "capped", "indexOptionDefaults", "max", "size", "storageEngine"}, Help: "Makes a collection or a view."},
 	{Name: "drop", Flags: Write | V1, Run: runDrop, Help: "Drops a collection or a view."},
 	{Name: "dropDatabase", Flags: Write | V1, Run: runDropDatabase, Help: "Drops a database."},
-	{Name: "renameCollection", Flags: Write | AdminOnly, Run: runRename, Args: []Arg{{"to", TString, true}, {"dropTarget", TBoolLike | TBinData, false}, {"stayTemp", TBoolLike, false}}, Help: "Gives a collection another name."},
+	{Name: "renameCollection", Flags: Write | AdminOnly, Run: runRename, Args: []Arg{{"to", TString, true}, {"dropTarget", TBoolLike, false}, {"stayTemp", TBoolLike, false}}, Help: "Gives a collection another name."},
 	{Name: "collMod", Flags: Write | V1 | AnyArgs, Run: runCollMod, Help: "Changes options of a collection, an index or a view."},
 	{Name: "convertToCapped", Flags: Write, Run: runConvertToCapped, Args: []Arg{{"size", TNumber, true}}, Help: "Makes a collection a capped one."},
 	{Name: "createIndexes", Flags: Write | V1, Run: runCreateIndexes, Args: []Arg{{"indexes", TArray, true}, {"commitQuorum", TNumber | TString, false}, {"ignoreUnknownIndexOptions", TBoolLike, false}}, Help: "Builds indexes."},
@@ -191,9 +191,32 @@ func runConvertToCapped(c *Ctx) error {
 	return err
 }
 
+// checkCommitQuorum refuses what one member cannot give.
+func (c *Ctx) checkCommitQuorum() error {
+	v := c.Arg("commitQuorum")
+	if v.IsNullish() {
+		return nil
+	}
+	if c.Node.Repl.SetName() == "" {
+		return mongoerr.New(mongoerr.BadValue, "Standalones can't specify commitQuorum")
+	}
+	if v.Type == bson.TypeString {
+		switch v.Str() {
+		case "majority", "votingMembers":
+			return nil
+		}
+	} else if n, ok := v.AsInt64(); ok && n >= 0 && n <= int64(c.Node.Repl.Members()) {
+		return nil
+	}
+	return mongoerr.New(278, "Commit quorum cannot be satisfied with the current replica set configuration")
+}
+
 func runCreateIndexes(c *Ctx) error {
 	ns, err := c.ddlNS()
 	if err != nil {
+		return err
+	}
+	if err := c.checkCommitQuorum(); err != nil {
 		return err
 	}
 	specs, err := c.ArgDocs("indexes")

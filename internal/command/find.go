@@ -12,7 +12,7 @@ import (
 var readCommands = []Command{
 	{Name: "find", Flags: Read | V1, Run: runFind, Args: findArgs, Unstable: []string{"awaitData", "max", "min", "noCursorTimeout", "oplogReplay", "returnKey", "showRecordId", "tailable"}, Help: "Opens a cursor over the documents that match a filter."},
 	{Name: "getMore", Flags: Read | V1 | Exhaust, Run: runGetMore, Help: "Returns the next batch of a cursor.", Args: []Arg{
-		{"collection", TString, true}, {"batchSize", TNumber, false}, {"term", TNumber, false}, {"lastKnownCommittedOpTime", TObject, false}}},
+		{"collection", TString, true}, {"batchSize", TNumber, false}}},
 	{Name: "killCursors", Flags: V1, Run: runKillCursors, Help: "Closes cursors.", Args: []Arg{{"cursors", TArray, true}}},
 	{Name: "aggregate", Flags: Read | Write | V1, Run: runAggregate, Args: aggregateArgs, Unstable: []string{"explain"}, Help: "Runs an aggregation pipeline."},
 	{Name: "count", Flags: Read | V1, Run: runCount, Args: countArgs, Help: "Counts the documents that match a query."},
@@ -27,7 +27,7 @@ var findArgs = []Arg{
 	{"tailable", TBoolLike, false}, {"oplogReplay", TBoolLike, false}, {"noCursorTimeout", TBoolLike, false},
 	{"awaitData", TBoolLike, false}, {"allowPartialResults", TBoolLike, false}, {"collation", TObject, false},
 	{"allowDiskUse", TBoolLike, false}, {"let", TObject, false}, {"ntoreturn", TNumber, false},
-	{"$_requestResumeToken", TBoolLike, false}, {"$_resumeAfter", TObject, false}, {"term", TNumber, false},
+	{"$_requestResumeToken", TBoolLike, false}, {"$_resumeAfter", TObject, false},
 }
 
 var aggregateArgs = []Arg{
@@ -64,6 +64,7 @@ func (c *Ctx) queryOp() *query.OpContext {
 	op.ReadConcern = query.ReadConcern{Level: g.ReadConcern.Level, AfterClusterTime: g.ReadConcern.AfterClusterTime, AtClusterTime: g.ReadConcern.AtClusterTime}
 	op.WriteConcern = query.WriteConcern{Provided: g.WriteConcern.Given, W: int(g.WriteConcern.W), Mode: g.WriteConcern.Mode, J: g.WriteConcern.J, WTimeout: g.WriteConcern.WTimeout}
 	op.Let = c.ArgDoc("let")
+	op.KeepEmptyTS = c.ArgBool("bypassEmptyTsReplacement", false)
 	op.ClusterTime, _ = c.Node.Waiter.LastApplied()
 	return op
 }

@@ -23,6 +23,11 @@ func runValidate(c *Ctx) error {
 	if c.ArgBool("repair", false) || c.ArgBool("fixMultikey", false) {
 		return mongoerr.New(mongoerr.CommandNotSupported, "validate does not repair in this version of Cairn: restore a backup, or rebuild the indexes")
 	}
+	for _, arg := range []string{"metadata", "checkBSONConformance"} {
+		if c.ArgBool(arg, false) {
+			return mongoerr.New(mongoerr.CommandNotSupported, "validate's %s is not supported by this version of Cairn", arg)
+		}
+	}
 	ctx, cancel := c.Op.Context()
 	defer cancel()
 	res, err := coll.Validate(ctx, c.ArgBool("full", false))

@@ -50,6 +50,34 @@ func (c *Ctx) batch(name string) ([]bson.Raw, error) {
 	return docs, nil
 }
 
+// checkTarget honours the arguments that say which collection a write is meant for: a
+// collectionUUID has to be that of the namespace, and what Cairn does not have (time
+// series, encrypted fields) is refused.
+func (c *Ctx) checkTarget(ns query.Namespace, args bson.Raw) error {
+	if args.Get("isTimeseriesNamespace").Truthy() || args.Has("encryptionInformation") {
+		return mongoerr.New(mongoerr.CommandNotSupported, "time series and encrypted collections are not supported by this version of Cairn")
+	}
+	v := args.Get("collectionUUID")
+	if v.IsNullish() {
+		return nil
+	}
+	want, ok := v.UUID()
+	if !ok {
+		return wrongType(c.Command.Name+".collectionUUID", v.Type, TBinData)
+	}
+	coll := c.Node.Catalog.Pin().Lookup(ns)
+	if coll != nil && coll.UUID == want {
+		return nil
+	}
+	extra := bson.NewBuilder(nil).Str("db", ns.DB).UUID("collectionUUID", want).Str("expectedCollection", ns.Coll)
+	if actual := c.Node.Catalog.Pin().ByUUID(want); actual != nil && actual.NS.DB == ns.DB {
+		extra.Str("actualCollection", actual.NS.Coll)
+	} else {
+		extra.Null("actualCollection")
+	}
+	return mongoerr.New(mongoerr.CollectionUUIDMismatch, "Collection UUID does not match that specified").WithExtra(extra.Finish())
+}
+
 // writeLock waits for fsyncUnlock and reports the command as one that writes.
 func (c *Ctx) writeLock() error {
 	ctx, cancel := c.Op.Context()
@@ -66,6 +94,9 @@ func (c *Ctx) writeLock() error {
 func runInsert(c *Ctx) error {
 	ns, _, err := c.queryNS()
 	if err != nil {
+		return err
+	}
+	if err := c.checkTarget(ns, c.Body); err != nil {
 		return err
 	}
 	docs, err := c.batch("documents")
@@ -148,6 +179,9 @@ func (c *Ctx) updateRequest() (*query.UpdateRequest, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.checkTarget(ns, c.Body); err != nil {
+		return nil, err
+	}
 	docs, err := c.batch("updates")
 	if err != nil {
 		return nil, err
@@ -189,6 +223,9 @@ func runUpdate(c *Ctx) error {
 func (c *Ctx) deleteRequest() (*query.DeleteRequest, error) {
 	ns, _, err := c.queryNS()
 	if err != nil {
+		return nil, err
+	}
+	if err := c.checkTarget(ns, c.Body); err != nil {
 		return nil, err
 	}
 	docs, err := c.batch("deletes")
@@ -382,6 +419,9 @@ func (c *Ctx) bulkWriteRequest() (*query.BulkWriteRequest, error) {
 		}
 		ns, err := splitNS(d.Get("ns").Str())
 		if err != nil {
+			return nil, err
+		}
+		if err := c.checkTarget(ns, d); err != nil {
 			return nil, err
 		}
 		r.NSInfo = append(r.NSInfo, ns)

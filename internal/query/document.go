@@ -22,7 +22,7 @@ func (l *Local) storable(op *OpContext, d bson.Raw) (bson.Raw, error) {
 				return nil, mongoerr.New(mongoerr.Overflow, "cannot insert document because it exceeds %d levels of nesting", bson.MaxDepth)
 			}
 		case bson.TypeTimestamp:
-			stamps = stamps || (v.Timestamp() == 0 && it.Key() != "_id")
+			stamps = stamps || (!op.KeepEmptyTS && v.Timestamp() == 0 && it.Key() != "_id")
 		}
 		if it.Key() == "_id" {
 			if hasID {
@@ -52,7 +52,7 @@ func (l *Local) rebuilt(op *OpContext, d bson.Raw, hasID bool) (bson.Raw, error)
 	for k, v := range d.Elems() {
 		switch {
 		case k == "_id":
-		case v.Type == bson.TypeTimestamp && v.Timestamp() == 0:
+		case v.Type == bson.TypeTimestamp && v.Timestamp() == 0 && !op.KeepEmptyTS:
 			b.Timestamp(k, l.ids.timestamp(op.Now))
 		default:
 			b.Append(k, v)

@@ -18,17 +18,19 @@ type OpContext struct {
 	OpID   int64
 	ConnID int64
 
-	LSID       bson.Raw // {id, uid} or nil
-	HasTxn     bool     // txnNumber was given
-	TxnNumber  int64
-	StmtID     int32   // stmtId of the first statement, 0 if not given
-	StmtIDs    []int32 // explicit stmtIds, nil if not given
-	Comment    bson.Value
-	Deadline   time.Time     // of maxTimeMS; zero: none
-	MaxTime    time.Duration // maxTimeMS itself, handed on to the cursor
-	ReadOnly   bool
-	APIStrict  bool
-	Namespaces []string // touched so far, for currentOp
+	LSID      bson.Raw // {id, uid} or nil
+	HasTxn    bool     // txnNumber was given
+	TxnNumber int64
+	StmtID    int32   // stmtId of the first statement, 0 if not given
+	StmtIDs   []int32 // explicit stmtIds, nil if not given
+	Comment   bson.Value
+	Deadline  time.Time     // of maxTimeMS; zero: none
+	MaxTime   time.Duration // maxTimeMS itself, handed on to the cursor
+	ReadOnly  bool
+	APIStrict bool
+	// KeepEmptyTS stores Timestamp(0, 0) as it is (bypassEmptyTsReplacement).
+	KeepEmptyTS bool
+	Namespaces  []string // touched so far, for currentOp
 
 	ReadConcern  ReadConcern
 	WriteConcern WriteConcern

@@ -357,6 +357,7 @@ func (u *updateOp) changeRecord(t *target, rid storage.RecordID) (changed bool, 
 			return true, c.Delete(ctx, w, rid, doc, u.info)
 		}
 		u.in.Timestamp = u.l.ids.timestamp(u.op.Now)
+		u.in.KeepEmptyTS = u.op.KeepEmptyTS
 		res, err := u.up.Apply(doc, &u.in)
 		if err != nil {
 			return false, err
@@ -447,6 +448,7 @@ func (u *updateOp) upsertDocument() (bson.Raw, error) {
 	}
 	in := u.in
 	in.Insert, in.Details, in.Timestamp = true, nil, u.l.ids.timestamp(u.op.Now)
+	in.KeepEmptyTS = u.op.KeepEmptyTS
 	doc, err := u.up.UpsertDocument(u.filter, &in)
 	if err != nil {
 		return nil, err

@@ -65,6 +65,8 @@ type Input struct {
 	// replacement.
 	Now       bson.DateTime
 	Timestamp bson.Timestamp
+	// KeepEmptyTS leaves empty timestamps of a replacement as they are.
+	KeepEmptyTS bool
 	// Insert is set when the document of an upsert is built: $setOnInsert acts, and no
 	// diff is made.
 	Insert bool
@@ -186,7 +188,11 @@ func (u *Update) entry(old, next bson.Raw) bson.Raw {
 
 // replacement returns the new document of a replacement, with the old _id in front.
 func (u *Update) replacement(old bson.Raw, in *Input) bson.Raw {
-	return withID(stampEmpty(u.replace, in.Timestamp), old.Get("_id"))
+	doc := u.replace
+	if !in.KeepEmptyTS {
+		doc = stampEmpty(doc, in.Timestamp)
+	}
+	return withID(doc, old.Get("_id"))
 }
 
 // withID puts the _id, doc's own or else id, in front.
