@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
+	"github.com/cairndb/cairn/internal/bson"
 )
 
-func at(t uint32) OpTime { return OpTime{TS: bson.Timestamp{T: t, I: 1}, Term: 1} }
+func at(t uint32) OpTime { return OpTime{TS: bson.NewTimestamp(t, 1), Term: 1} }
 
 func full(id string, start, end uint32) Backup {
 	return Backup{ID: id, Kind: Full, Start: at(start), End: at(end)}
@@ -55,7 +55,7 @@ func TestCoverage(t *testing.T) {
 			c := New(tc.backups, nil)
 			var ws []string
 			for _, w := range c.Windows {
-				ws = append(ws, fmt.Sprintf("%d-%d", w.From.TS.T, w.To.TS.T))
+				ws = append(ws, fmt.Sprintf("%d-%d", w.From.TS.Seconds(), w.To.TS.Seconds()))
 			}
 			if got := strings.Join(ws, " "); got != tc.windows {
 				t.Errorf("windows %q, want %q", got, tc.windows)
@@ -94,15 +94,15 @@ func TestPlanAgainstDefinition(t *testing.T) {
 		for to := uint32(1); to < 40; to++ {
 			want := false
 			for _, f := range bs {
-				if f.Kind != Full || f.End.TS.T > to {
+				if f.Kind != Full || f.End.TS.Seconds() > to {
 					continue
 				}
-				pos := f.End.TS.T
+				pos := f.End.TS.Seconds()
 				for grown := true; grown && pos < to; {
 					grown = false
 					for _, p := range bs {
-						if p.Start.TS.T <= pos && p.End.TS.T > pos {
-							pos, grown = p.End.TS.T, true
+						if p.Start.TS.Seconds() <= pos && p.End.TS.Seconds() > pos {
+							pos, grown = p.End.TS.Seconds(), true
 						}
 					}
 				}
@@ -115,12 +115,12 @@ func TestPlanAgainstDefinition(t *testing.T) {
 			if err != nil {
 				continue
 			}
-			pos := p.Full.End.TS.T
+			pos := p.Full.End.TS.Seconds()
 			for _, q := range p.Pieces {
-				if q.Start.TS.T > pos {
+				if q.Start.TS.Seconds() > pos {
 					t.Fatalf("%v to %d: a hole before %s", ids(bs), to, q.ID)
 				}
-				pos = q.End.TS.T
+				pos = q.End.TS.Seconds()
 			}
 			if pos < to {
 				t.Fatalf("%v to %d: ends at %d", ids(bs), to, pos)
@@ -189,17 +189,17 @@ func TestParseMoment(t *testing.T) {
 		want Moment
 	}{
 		{"latest", Moment{Latest: true}},
-		{"1522828344:2", Moment{TS: bson.Timestamp{T: 1522828344, I: 2}, Exact: true}},
-		{"Timestamp(1522828344, 2)", Moment{TS: bson.Timestamp{T: 1522828344, I: 2}, Exact: true}},
-		{"1522828344,2", Moment{TS: bson.Timestamp{T: 1522828344, I: 2}, Exact: true}},
+		{"1522828344:2", Moment{TS: bson.NewTimestamp(1522828344, 2), Exact: true}},
+		{"Timestamp(1522828344, 2)", Moment{TS: bson.NewTimestamp(1522828344, 2), Exact: true}},
+		{"1522828344,2", Moment{TS: bson.NewTimestamp(1522828344, 2), Exact: true}},
 		{"2026-11-26T14:00:00Z", Moment{TS: sec(15, 0, 0)}},
 		{"2026-11-26T14:00:00+01:00", Moment{TS: sec(14, 0, 0)}},
 		{"2026-11-26 14:00:07", Moment{TS: sec(14, 0, 7)}},
 		{"2026-11-26 14:00", Moment{TS: sec(14, 0, 0)}},
 		{"14:00", Moment{TS: sec(14, 0, 0)}},
-		{"yesterday 14:00", Moment{TS: bson.Timestamp{T: sec(14, 0, 0).T - day, I: 1<<32 - 1}}},
+		{"yesterday 14:00", Moment{TS: bson.NewTimestamp(sec(14, 0, 0).Seconds()-day, 1<<32-1)}},
 		{"90m ago", Moment{TS: sec(14, 0, 10)}},
-		{"1d30m ago", Moment{TS: bson.Timestamp{T: sec(15, 0, 10).T - day, I: 1<<32 - 1}}},
+		{"1d30m ago", Moment{TS: bson.NewTimestamp(sec(15, 0, 10).Seconds()-day, 1<<32-1)}},
 		{"-2h", Moment{TS: sec(13, 30, 10)}},
 	} {
 		got, err := ParseMoment(tc.text, now, cet)
@@ -284,8 +284,8 @@ func TestRetain(t *testing.T) {
 			t.Errorf("%s: the newest moment went from %v to %v", tc.name, newest, n)
 		}
 		if tc.p.Within > 0 {
-			for ts := newest.TS.T - uint32(tc.p.Within.Seconds()); ts <= newest.TS.T; ts += 600 {
-				if !after.Covers(bson.Timestamp{T: ts, I: 1}) {
+			for ts := newest.TS.Seconds() - uint32(tc.p.Within.Seconds()); ts <= newest.TS.Seconds(); ts += 600 {
+				if !after.Covers(bson.NewTimestamp(ts, 1)) {
 					t.Errorf("%s: %d is no longer covered", tc.name, ts)
 				}
 			}

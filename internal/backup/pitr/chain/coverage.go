@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
+	"github.com/cairndb/cairn/internal/bson"
 )
 
 // Kind is what a backup is.
@@ -150,7 +150,7 @@ func (c *Coverage) Newest() (OpTime, bool) {
 			best = w.To
 		}
 	}
-	return best, !best.IsZero()
+	return best, !best.IsNull()
 }
 
 // Covers says whether the moment can be restored.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
+	"github.com/cairndb/cairn/internal/bson"
 )
 
 // Moment is a parsed --to: a timestamp, everything up to it and including it.
@@ -51,7 +51,7 @@ func ParseMoment(text string, now time.Time, loc *time.Location) (Moment, error)
 		if err1 != nil || err2 != nil {
 			return Moment{}, fmt.Errorf("%q: seconds and increment are 32-bit numbers", text)
 		}
-		return Moment{TS: bson.Timestamp{T: uint32(t), I: uint32(i)}, Exact: true}, nil
+		return Moment{TS: bson.NewTimestamp(uint32(t), uint32(i)), Exact: true}, nil
 	}
 	at, err := parseClock(s, now, loc)
 	if err != nil {

@@ -6,35 +6,22 @@ import (
 	"math"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/oplog"
 )
 
 // OpTime is the place of an oplog entry: its timestamp and the term of the primary that wrote
 // it. Two entries are the same only if both are equal.
-type OpTime struct {
-	TS   bson.Timestamp
-	Term int64
-}
-
-// IsZero says whether the place is not set.
-func (o OpTime) IsZero() bool { return o.TS.T == 0 && o.TS.I == 0 }
-
-// String gives the form that --to takes back, seconds:increment.
-func (o OpTime) String() string { return Text(o.TS) }
+type OpTime = oplog.OpTime
 
 // Compare orders two timestamps: -1, 0 or 1.
-func Compare(a, b bson.Timestamp) int {
-	if c := cmp.Compare(a.T, b.T); c != 0 {
-		return c
-	}
-	return cmp.Compare(a.I, b.I)
-}
+func Compare(a, b bson.Timestamp) int { return cmp.Compare(a, b) }
 
 // Text writes a timestamp as seconds:increment.
-func Text(ts bson.Timestamp) string { return fmt.Sprintf("%d:%d", ts.T, ts.I) }
+func Text(ts bson.Timestamp) string { return fmt.Sprintf("%d:%d", ts.Seconds(), ts.Increment()) }
 
 // Clock is the wall clock second of a timestamp, in UTC.
-func Clock(ts bson.Timestamp) time.Time { return time.Unix(int64(ts.T), 0).UTC() }
+func Clock(ts bson.Timestamp) time.Time { return time.Unix(int64(ts.Seconds()), 0).UTC() }
 
 // Describe is a timestamp as reports show it: exact, and readable.
 func Describe(ts bson.Timestamp) string {
@@ -44,5 +31,5 @@ func Describe(ts bson.Timestamp) string {
 // EndOfSecond is the last timestamp that a second can hold, so that a time on the clock means
 // everything that happened up to and in that second.
 func EndOfSecond(sec int64) bson.Timestamp {
-	return bson.Timestamp{T: uint32(min(max(sec, 0), math.MaxUint32)), I: math.MaxUint32}
+	return bson.NewTimestamp(uint32(min(max(sec, 0), math.MaxUint32)), math.MaxUint32)
 }

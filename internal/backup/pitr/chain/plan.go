@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
+	"github.com/cairndb/cairn/internal/bson"
 )
 
 // Plan is how a moment is brought back: the full backup, its own oplog, then the pieces in
@@ -34,7 +34,7 @@ func (e *NotRestorableError) Error() string {
 		b.WriteString("the repository holds no full backup")
 	case e.Before == nil:
 		b.WriteString("it is older than every backup")
-	case e.After == nil && e.Before.T == e.To.T:
+	case e.After == nil && e.Before.Seconds() == e.To.Seconds():
 		b.WriteString("its second is not yet complete in the backups")
 	case e.After == nil:
 		b.WriteString("it is newer than every backup")

@@ -53,7 +53,7 @@ func HTML(w io.Writer, p Page) error {
 	}
 	for i := len(c.Backups) - 1; i >= 0; i-- {
 		b := c.Backups[i]
-		r := row{ID: b.ID, Kind: string(b.Kind), Start: b.Start.String(), End: b.End.String(), Clock: chain.Clock(b.End.TS).Format(time.RFC3339),
+		r := row{ID: b.ID, Kind: string(b.Kind), Start: chain.Text(b.Start.TS), End: chain.Text(b.End.TS), Clock: chain.Clock(b.End.TS).Format(time.RFC3339),
 			Size: Size(b.Bytes), Entries: fmt.Sprint(b.Entries)}
 		v.Rows = append(v.Rows, r)
 	}
@@ -63,7 +63,7 @@ func HTML(w io.Writer, p Page) error {
 func (v *view) draw(c *chain.Coverage, a axis) {
 	x := func(sec uint32) float64 { return (float64(sec) - a.from) / (a.to - a.from) * 100 }
 	span := func(from, to chain.OpTime, title string) bar {
-		return bar{X: x(from.TS.T), W: max(x(to.TS.T)-x(from.TS.T), 0.15), Title: title}
+		return bar{X: x(from.TS.Seconds()), W: max(x(to.TS.Seconds())-x(from.TS.Seconds()), 0.15), Title: title}
 	}
 	for _, w := range c.Windows {
 		text := fmt.Sprintf("every moment from %s to %s, both inclusive", chain.Describe(w.From.TS), chain.Describe(w.To.TS))
@@ -83,7 +83,7 @@ func (v *view) draw(c *chain.Coverage, a axis) {
 	for _, b := range c.Backups {
 		title := fmt.Sprintf("%s %s: %s to %s, %s", b.Kind, b.ID, chain.Describe(b.Start.TS), chain.Describe(b.End.TS), Size(b.Bytes))
 		if b.Kind == chain.Full {
-			v.Fulls = append(v.Fulls, bar{X: x(b.End.TS.T), W: 0.3, Title: title})
+			v.Fulls = append(v.Fulls, bar{X: x(b.End.TS.Seconds()), W: 0.3, Title: title})
 		} else {
 			v.Slices = append(v.Slices, span(b.Start, b.End, title))
 		}

@@ -8,12 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
-
 	"github.com/cairndb/cairn/internal/backup/pitr/chain"
+	"github.com/cairndb/cairn/internal/bson"
 )
 
-func at(t uint32) chain.OpTime { return chain.OpTime{TS: bson.Timestamp{T: t, I: 1}, Term: 1} }
+func at(t uint32) chain.OpTime { return chain.OpTime{TS: bson.NewTimestamp(t, 1), Term: 1} }
 
 func sample() *chain.Coverage {
 	const h = 3600

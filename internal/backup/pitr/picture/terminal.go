@@ -42,10 +42,10 @@ func newAxis(c *chain.Coverage, n int) (axis, bool) {
 		if b.Kind == chain.Full {
 			start = b.End
 		}
-		a.from, a.to = min(a.from, float64(start.TS.T)), max(a.to, float64(b.End.TS.T))
+		a.from, a.to = min(a.from, float64(start.TS.Seconds())), max(a.to, float64(b.End.TS.Seconds()))
 	}
 	for _, g := range c.Gaps {
-		a.from, a.to = min(a.from, float64(g.From.TS.T)), max(a.to, float64(g.To.TS.T))
+		a.from, a.to = min(a.from, float64(g.From.TS.Seconds())), max(a.to, float64(g.To.TS.Seconds()))
 	}
 	if a.to == a.from {
 		a.to++
@@ -69,24 +69,24 @@ func (a axis) cells(c *chain.Coverage) []cell {
 	for i := range cells {
 		lo, hi := a.span(i)
 		for _, w := range c.Windows {
-			from, to := float64(w.From.TS.T), float64(w.To.TS.T)
-			if from <= lo && hi <= to || i == a.column(w.From.TS.T) && (to >= hi || from == to) || i == a.column(w.To.TS.T) && from <= lo {
+			from, to := float64(w.From.TS.Seconds()), float64(w.To.TS.Seconds())
+			if from <= lo && hi <= to || i == a.column(w.From.TS.Seconds()) && (to >= hi || from == to) || i == a.column(w.To.TS.Seconds()) && from <= lo {
 				cells[i] = restorable
 			}
 		}
 	}
 	for _, h := range c.Holes() {
-		for i := a.column(h.After.TS.T) + 1; i < a.column(h.Before.TS.T); i++ {
+		for i := a.column(h.After.TS.Seconds()) + 1; i < a.column(h.Before.TS.Seconds()); i++ {
 			cells[i] = nothing
 		}
-		if h.Gap == nil && a.column(h.Before.TS.T)-a.column(h.After.TS.T) < 2 {
-			cells[a.column(h.Before.TS.T)] = nothing
+		if h.Gap == nil && a.column(h.Before.TS.Seconds())-a.column(h.After.TS.Seconds()) < 2 {
+			cells[a.column(h.Before.TS.Seconds())] = nothing
 		}
 	}
 	for _, g := range c.OpenGaps() {
-		for i := a.column(g.From.TS.T); i <= a.column(g.To.TS.T); i++ {
+		for i := a.column(g.From.TS.Seconds()); i <= a.column(g.To.TS.Seconds()); i++ {
 			lo, hi := a.span(i)
-			if i == a.column(g.To.TS.T) || lo >= float64(g.From.TS.T) && hi <= float64(g.To.TS.T) {
+			if i == a.column(g.To.TS.Seconds()) || lo >= float64(g.From.TS.Seconds()) && hi <= float64(g.To.TS.Seconds()) {
 				cells[i] = gap
 			}
 		}
@@ -121,7 +121,7 @@ func Terminal(w io.Writer, c *chain.Coverage, s Style) error {
 	marks := []rune(strings.Repeat(" ", n))
 	for _, b := range c.Backups {
 		if b.Kind == chain.Full {
-			marks[a.column(b.End.TS.T)] = 'F'
+			marks[a.column(b.End.TS.Seconds())] = 'F'
 		}
 	}
 	fmt.Fprintf(&out, " %s\n ", strings.TrimRight(string(marks), " "))
