@@ -87,13 +87,13 @@ func (a *Reader) need(n int) bool {
 		a.buf = a.buf[:copy(a.buf, a.buf[a.start:])]
 		a.start = 0
 	}
-	switch {
-	case cap(a.buf) < n:
-		a.buf = slices.Grow(a.buf, n-len(a.buf))
-	case a.offset > 8*firstRead && cap(a.buf) < readSize:
+	if a.offset > 8*firstRead && cap(a.buf) < readSize {
 		a.buf = slices.Grow(a.buf, readSize-len(a.buf))
 	}
 	for len(a.buf) < n && a.err == nil {
+		if len(a.buf) == cap(a.buf) { // by steps: a damaged length must not cost 16 MiB
+			a.buf = slices.Grow(a.buf, min(n-len(a.buf), cap(a.buf)))
+		}
 		var got int
 		got, a.err = a.in.Read(a.buf[len(a.buf):cap(a.buf)])
 		a.buf = a.buf[:len(a.buf)+got]
