@@ -19,6 +19,7 @@ type Index struct {
 	Spec  *IndexSpec
 	Store storage.IndexStore
 
+	kept    bool // Spec.Kept
 	fields  keyFields
 	partial *match.Matcher // nil: all documents
 	build   *buildState    // nil once the index is ready
@@ -55,7 +56,7 @@ func (ix *Index) AppendKey(dst []byte, vals ...bson.Value) []byte {
 		if v.IsMissing() {
 			v.Type = bson.TypeNull
 		}
-		dst = keystring.Append(dst, v, ix.fields.ord.Desc(i), nil)
+		dst = keystring.Append(dst, ix.fields.coll.Value(v), ix.fields.ord.Desc(i), nil)
 	}
 	return dst
 }
@@ -69,7 +70,26 @@ func (ix *Index) decodeKey(key, typeBits []byte) (bson.Raw, error) {
 			return nil, fmt.Errorf("%w: key of index %s: %w", storage.ErrCorruption, ix.Spec.Name, err)
 		}
 	}
+	if ix.fields.coll != nil {
+		return hexKeys(b.Finish()), nil
+	}
 	return b.Finish(), nil
+}
+
+// hexKeys shows the collation keys in the place of strings.
+func hexKeys(d bson.Raw) bson.Raw {
+	b := bson.NewBuilder(nil)
+	for k, v := range d.Elems() {
+		switch v.Type {
+		case bson.TypeString:
+			b.Str(k, fmt.Sprintf("CollationKey(0x%x)", v.Str()))
+		case bson.TypeDocument, bson.TypeArray:
+			b.Append(k, bson.Value{Type: v.Type, Data: hexKeys(v.Doc())})
+		default:
+			b.Append(k, v)
+		}
+	}
+	return b.Finish()
 }
 
 // Cursor opens a cursor over the entries between the bounds.
