@@ -80,8 +80,12 @@ func runHello(c *Ctx) error {
 			b.Any("compression", both)
 		}
 	}
-	if c.Arg("saslSupportedMechs").Type == bson.TypeString {
-		b.Array("saslSupportedMechs").End()
+	if user := c.Arg("saslSupportedMechs"); user.Type == bson.TypeString {
+		mechs, err := c.Node.Auth.Mechanisms(user.Str())
+		if err != nil {
+			return err
+		}
+		b.Any("saslSupportedMechs", mechs)
 	}
 	return nil
 }
