@@ -43,8 +43,11 @@ func (e *exitError) Unwrap() error { return e.err }
 func main() { os.Exit(run(os.Args)) }
 
 func run(args []string) int {
-	if name := strings.TrimSuffix(filepath.Base(args[0]), ".exe"); name == "mongod" {
+	switch name := strings.TrimSuffix(filepath.Base(args[0]), ".exe"); name {
+	case "mongod":
 		return report("mongod", runServe("mongod", args[1:]))
+	case "mongorestore":
+		return runRestore(true, args[1:])
 	}
 	root := &cobra.Command{
 		Use:           "cairn",
@@ -53,7 +56,7 @@ func run(args []string) int {
 		SilenceUsage:  true,
 		Version:       version,
 	}
-	root.AddCommand(newServeCommand(), newInspectCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newInspectCommand(), newVersionCommand(), newRestoreCommand())
 	root.SetArgs(args[1:])
 	return report("cairn", root.Execute())
 }
@@ -66,6 +69,9 @@ func report(prog string, err error) int {
 	var e *exitError
 	if !errors.As(err, &e) {
 		e = &exitError{exitUsage, err} // cobra's own errors are about the command line
+	}
+	if e.err == nil { // it was said already
+		return e.code
 	}
 	fmt.Fprintf(os.Stderr, "%s: %v\n", prog, e.err)
 	if e.code == exitUsage {
