@@ -212,6 +212,22 @@ func (c *Catalog) beginWriteUUID(ctx context.Context, uuid bson.UUID) (*Collecti
 	return coll, WriteGrant{s}, nil
 }
 
+// tryBeginWriteUUID is beginWriteUUID that waits for nobody: ok is false if DDL has the collection.
+func (c *Catalog) tryBeginWriteUUID(uuid bson.UUID) (coll *Collection, g WriteGrant, ok bool) {
+	if coll = c.Pin().ByUUID(uuid); coll == nil {
+		return nil, WriteGrant{}, true
+	}
+	s := coll.shared
+	if !s.lock.tryShared() {
+		return nil, WriteGrant{}, false
+	}
+	if coll = c.Pin().ByUUID(uuid); coll == nil {
+		s.lock.unlockShared()
+		return nil, WriteGrant{}, true
+	}
+	return coll, WriteGrant{s}, true
+}
+
 // newCollection returns a collection without indexes.
 func (c *Catalog) newCollection(ns Namespace, uuid bson.UUID, o *CollectionOptions, t storage.Table) (*Collection, error) {
 	ns = Namespace{strings.Clone(ns.DB), strings.Clone(ns.Coll)} // the caller's may lie in a request's buffer

@@ -172,6 +172,21 @@ type topKey struct {
 func (t *topKey) passes(s storage.IndexStore, r storage.Reader, key []byte) (bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	beyond, err := t.beyondLocked(s, r, key)
+	if beyond {
+		t.key = append(t.key[:0], key...)
+	}
+	return beyond, err
+}
+
+// beyond is passes for who only looks.
+func (t *topKey) beyond(s storage.IndexStore, r storage.Reader, key []byte) (bool, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.beyondLocked(s, r, key)
+}
+
+func (t *topKey) beyondLocked(s storage.IndexStore, r storage.Reader, key []byte) (bool, error) {
 	if !t.known {
 		cur := s.Cursor(r, storage.Backward, storage.IndexBounds{})
 		if cur.Next() {
@@ -182,9 +197,5 @@ func (t *topKey) passes(s storage.IndexStore, r storage.Reader, key []byte) (boo
 		}
 		t.known = true
 	}
-	if bytes.Compare(key, t.key) <= 0 {
-		return false, nil
-	}
-	t.key = append(t.key[:0], key...)
-	return true, nil
+	return bytes.Compare(key, t.key) > 0, nil
 }
