@@ -36,6 +36,8 @@ type feeder struct {
 	// to ends it: entries behind it are not delivered; 0 is everything.
 	to bson.Timestamp
 	fn func(e *entry.Entry) error
+	// all delivers entries of the restore's own state on the server too.
+	all bool
 	// read is told of bytes that were read; nil: nobody.
 	read func(n int64)
 }
@@ -135,7 +137,7 @@ func (f *feeder) piece(ctx context.Context, m *repo.Manifest, ref repo.StreamRef
 			return errReached
 		}
 		f.last = e.OpTime
-		if e.DB == scratchDB {
+		if e.DB == scratchDB && !f.all {
 			return nil
 		}
 		return f.fn(&e)

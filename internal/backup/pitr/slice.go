@@ -78,7 +78,7 @@ func (s *slicer) empty() bool { return s.entries == 0 }
 // idle reports whether nothing but no-ops came.
 func (s *slicer) idle() bool { return s.s == nil }
 
-// commit signs the slice off and returns its manifest. An extension of an extension replaces it.
+// commit signs the slice off and returns its manifest.
 func (s *slicer) commit(ctx context.Context) (*repo.Manifest, error) {
 	m := &repo.Manifest{Kind: string(chain.Slice), Source: s.org.name, ServerVersion: s.org.version, Tool: s.env.Tool,
 		Start: toPosition(s.start), End: toPosition(s.last), Parents: []string{s.parent},
