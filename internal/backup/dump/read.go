@@ -63,6 +63,7 @@ type scan struct {
 	min    bson.RawValue
 	max    bson.RawValue // excluded
 	view   bool
+	check  func(doc []byte) error // nil: nothing to check
 
 	out  chan<- *chunk
 	last *chunk // handed out last: where to go on after an interruption
@@ -195,6 +196,11 @@ func (s *scan) once(ctx context.Context) error {
 		if skip != nil && skip.drop(doc) {
 			continue
 		}
+		if s.check != nil {
+			if err := s.check(doc); err != nil {
+				return err
+			}
+		}
 		if len(c.buf) > 0 && len(c.buf)+len(doc) > chunkSize {
 			full := c
 			c = newChunk()
@@ -293,7 +299,7 @@ func (r *retries) wait(ctx context.Context) bool {
 
 // isGone says that the collection is not there under its name any more.
 func isGone(err error) bool {
-	return hasCode(err, 26 /* NamespaceNotFound */, 175 /* QueryPlanKilled */, 361 /* CollectionUUIDMismatch */, 166 /* CommandNotSupportedOnView */)
+	return hasCode(err, 26 /* NamespaceNotFound */, 175 /* QueryPlanKilled */, 361 /* CollectionUUIDMismatch */)
 }
 
 // isLost says that the server may have changed.
