@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -30,7 +31,8 @@ type Dump struct {
 	client    *mongo.Client
 	pref      *readpref.ReadPref
 	server    tool.Server
-	oneServer bool // every cursor is on the same server
+	oneServer bool        // every cursor is on the same server
+	noUUIDArg atomic.Bool // the server's find does not take collectionUUID
 	filter    bson.D
 	method    method
 	comp      *compressor

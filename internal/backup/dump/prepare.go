@@ -252,7 +252,7 @@ func (d *Dump) estimate(ctx context.Context, db, coll string) (int64, error) {
 
 // path is a collection's file without the extension.
 func (d *Dump) path(db, coll string) string {
-	return filepath.Join(d.opts.root(), db, tool.EscapeName(coll))
+	return filepath.Join(d.opts.root(), db, tool.EscapeNameFor(coll, d.method.suffix()))
 }
 
 // without returns a document less some fields.

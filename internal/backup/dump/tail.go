@@ -384,8 +384,10 @@ func (t *tail) finish(ctx context.Context) error {
 		return fmt.Errorf("error dumping oplog: %w", err)
 	}
 	i := d.man.oplog
+	if i.location = d.oplogPath(); d.archive != nil {
+		i.location = "archive"
+	}
 	d.log.Always("writing captured oplog to %#q", i.location)
-	i.location = d.oplogPath()
 	if err := t.copy(i); err != nil {
 		return fmt.Errorf("error dumping oplog: error writing data for collection %#q to disk: %w", "oplog", err)
 	}

@@ -3,6 +3,7 @@ package dump
 import (
 	"bytes"
 	"context"
+	"errors"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -12,8 +13,30 @@ func (d *Dump) follows(i *intent) bool { return d.tail != nil && len(i.uuid) == 
 
 // byUUID says that a find can name the collection it wants: then one that was renamed or
 // replaced is an error, and not another collection's documents.
-func (d *Dump) byUUID(i *intent) bool {
-	return !d.opts.Original && len(i.uuid) == 16 && !d.server.Mongos && d.server.AtLeast(6, 0, 0) && !i.isTimeseries()
+func (d *Dump) byUUID(i *intent) bool { return d.checksUUID(i) && !d.noUUIDArg.Load() }
+
+// checksUUID says that a cursor must be on the collection of an intent's UUID.
+func (d *Dump) checksUUID(i *intent) bool {
+	return !d.opts.Original && len(i.uuid) == 16 && !d.server.Mongos && !i.isTimeseries() && !i.isView()
+}
+
+// errReplaced is a collection whose name has another UUID by now.
+var errReplaced = errors.New("the collection has another name by now, or is gone")
+
+// onUUID makes sure that a cursor which was just opened by name is on the collection it is
+// meant for: a cursor stays with its collection, so the name must still have the UUID.
+func (d *Dump) onUUID(ctx context.Context, i *intent, coll string) error {
+	if !d.checksUUID(i) || !d.noUUIDArg.Load() {
+		return nil
+	}
+	ci, err := d.collectionInfo(ctx, i.db, coll)
+	if err != nil {
+		return err
+	}
+	if ci == nil || !bytes.Equal(ci.uuid(), i.uuid) {
+		return errReplaced
+	}
+	return nil
 }
 
 // locate finds what a collection is called now. Without a UUID it is the name.
