@@ -163,7 +163,7 @@ func (ch *change) createLogged(ns Namespace, uuid bson.UUID, opts *CollectionOpt
 	if err != nil {
 		return nil, err
 	}
-	o := bson.NewBuilder(nil).Str("create", ns.Coll).AppendElems(opts.Raw).AppendDoc("idIndex", idIndexSpec.Raw).Finish()
+	o := bson.NewBuilder(nil).Str("create", ns.Coll).AppendElems(opts.Raw).AppendDoc("idIndex", idIndexSpec(opts.Collation).Raw).Finish()
 	return coll, ch.log(nil, ns, uuid, o, nil)
 }
 
@@ -209,7 +209,7 @@ func (ch *change) createView(ctx context.Context, ns Namespace, opts *Collection
 		b.AppendArray("pipeline", opts.Pipeline)
 	}
 	if opts.Collation != nil {
-		b.AppendDoc("collation", opts.Collation)
+		b.AppendDoc("collation", opts.Collation.Spec())
 	}
 	if err := views.Insert(ctx, ch.w, []bson.Raw{b.Finish()}, nil); err != nil {
 		return err

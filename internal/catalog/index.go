@@ -19,6 +19,7 @@ type Index struct {
 	Spec  *IndexSpec
 	Store storage.IndexStore
 
+	kept    bool // Spec.Kept
 	fields  keyFields
 	partial *match.Matcher // nil: all documents
 	build   *buildState    // nil once the index is ready
@@ -55,7 +56,7 @@ func (ix *Index) AppendKey(dst []byte, vals ...bson.Value) []byte {
 		if v.IsMissing() {
 			v.Type = bson.TypeNull
 		}
-		dst = keystring.Append(dst, v, ix.fields.ord.Desc(i), nil)
+		dst = keystring.Append(dst, ix.fields.coll.Value(v), ix.fields.ord.Desc(i), nil)
 	}
 	return dst
 }
@@ -69,7 +70,26 @@ func (ix *Index) decodeKey(key, typeBits []byte) (bson.Raw, error) {
 			return nil, fmt.Errorf("%w: key of index %s: %w", storage.ErrCorruption, ix.Spec.Name, err)
 		}
 	}
+	if ix.fields.coll != nil {
+		return hexKeys(b.Finish()), nil
+	}
 	return b.Finish(), nil
+}
+
+// hexKeys shows the collation keys in the place of strings.
+func hexKeys(d bson.Raw) bson.Raw {
+	b := bson.NewBuilder(nil)
+	for k, v := range d.Elems() {
+		switch v.Type {
+		case bson.TypeString:
+			b.Str(k, fmt.Sprintf("CollationKey(0x%x)", v.Str()))
+		case bson.TypeDocument, bson.TypeArray:
+			b.Append(k, bson.Value{Type: v.Type, Data: hexKeys(v.Doc())})
+		default:
+			b.Append(k, v)
+		}
+	}
+	return b.Finish()
 }
 
 // Cursor opens a cursor over the entries between the bounds.
@@ -167,6 +187,21 @@ type topKey struct {
 func (t *topKey) passes(s storage.IndexStore, r storage.Reader, key []byte) (bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	beyond, err := t.beyondLocked(s, r, key)
+	if beyond {
+		t.key = append(t.key[:0], key...)
+	}
+	return beyond, err
+}
+
+// beyond is passes for who only looks.
+func (t *topKey) beyond(s storage.IndexStore, r storage.Reader, key []byte) (bool, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.beyondLocked(s, r, key)
+}
+
+func (t *topKey) beyondLocked(s storage.IndexStore, r storage.Reader, key []byte) (bool, error) {
 	if !t.known {
 		cur := s.Cursor(r, storage.Backward, storage.IndexBounds{})
 		if cur.Next() {
@@ -177,9 +212,5 @@ func (t *topKey) passes(s storage.IndexStore, r storage.Reader, key []byte) (boo
 		}
 		t.known = true
 	}
-	if bytes.Compare(key, t.key) <= 0 {
-		return false, nil
-	}
-	t.key = append(t.key[:0], key...)
-	return true, nil
+	return bytes.Compare(key, t.key) > 0, nil
 }

@@ -15,7 +15,7 @@ func (l *Local) validate(c *catalog.Collection, old, doc bson.Raw) error {
 	if !ok || e.Code != mongoerr.DocumentValidationFailure {
 		return err
 	}
-	m, cerr := match.Compile(c.Options.Validator, match.Options{})
+	m, cerr := match.Compile(c.Options.Validator, match.Options{Collation: c.Options.Collation})
 	if cerr != nil {
 		return err // uses $expr: the catalog's own words do
 	}
