@@ -33,12 +33,12 @@ func EscapeName(collection string) string {
 // UnescapeName is the inverse of EscapeName. cut says that the name was too long for a
 // file name: then name is not the collection's, which stands in the metadata file.
 func UnescapeName(file string) (name string, cut bool, err error) {
-	name, err = url.QueryUnescape(file)
-	if err != nil {
-		return "", false, fmt.Errorf("file name %#q is not a percent-encoded collection name: %w", file, err)
-	}
 	const hash = 27 // base64 of 20 bytes
 	cut = len(file) == cutFileName+len("%24")+hash && strings.HasPrefix(file[cutFileName:], "%24")
+	name, err = url.QueryUnescape(file)
+	if err != nil && !cut { // the cut may have gone through an escape
+		return "", false, fmt.Errorf("file name %#q is not a percent-encoded collection name: %w", file, err)
+	}
 	return name, cut, nil
 }
 
