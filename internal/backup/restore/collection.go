@@ -114,7 +114,7 @@ func (r *Restore) restoreFiles(ctx context.Context) error {
 		go func() {
 			defer wg.Done()
 			for t := range todo {
-				if err := r.restoreFile(ctx, t); err != nil {
+				if err := r.restoreFile(ctx, t); err != nil && !errors.Is(err, errAbandoned) {
 					cancel(fmt.Errorf("%v: %w", t.namespace(), err))
 				}
 			}
@@ -130,6 +130,9 @@ func (r *Restore) restoreFiles(ctx context.Context) error {
 	wg.Wait()
 	return context.Cause(ctx)
 }
+
+// errAbandoned ends a collection that stopped because of another.
+var errAbandoned = errors.New("another collection failed")
 
 // restoreFile restores one collection of a directory.
 func (r *Restore) restoreFile(ctx context.Context, t *task) error {
@@ -170,6 +173,9 @@ func (r *Restore) restoreFile(ctx context.Context, t *task) error {
 		_ = l.wait() // what was read is counted
 	}
 	err = errors.Join(err, in.Close())
+	if err != nil && l.abandoned() {
+		return r.end(t, l, errAbandoned)
+	}
 	if err != nil && !errors.Is(err, tool.ErrTerminated) {
 		err = fmt.Errorf("error restoring from %v: %w", t.location, err)
 	}
@@ -236,6 +242,7 @@ func (r *Restore) loader(t *task) *loader {
 	}
 	_, each := r.workers()
 	l := r.pool.newLoader(t.db, t.dataColl(r.server), each, r.o.Output.MaintainInsertionOrder || t.capped())
+	l.task = t
 	l.checkID, l.before = r.state.begun(t), r.state.result(t)
 	if t.typ == "timeseries" {
 		l.bypass = false
