@@ -85,12 +85,3 @@ func runRestore(original bool, args []string) int {
 	}
 	return exitOK
 }
-
-// toolVersion is what --version says: under an original's name the original's version,
-// which scripts look at.
-func toolVersion(original bool) string {
-	if original {
-		return tool.OriginalVersion
-	}
-	return version
-}
