@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/oplog"
 )
@@ -197,6 +198,9 @@ func (ch *change) createView(ctx context.Context, ns Namespace, opts *Collection
 	}
 	if err := ch.e.v.checkViewGraph(ns, opts.ViewOn); err != nil {
 		return err
+	}
+	if on := ch.e.v.View(Namespace{ns.DB, opts.ViewOn}); on != nil && !collate.Same(on.Collation, opts.Collation) {
+		return mongoerr.New(mongoerr.OptionNotSupportedOnView, "View %s has conflicting collation with view %s", ns, on.NS)
 	}
 	views, err := ch.systemViews(ns.DB)
 	if err != nil {

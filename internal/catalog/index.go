@@ -10,6 +10,7 @@ import (
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/bson/keystring"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/storage"
 )
@@ -71,25 +72,9 @@ func (ix *Index) decodeKey(key, typeBits []byte) (bson.Raw, error) {
 		}
 	}
 	if ix.fields.coll != nil {
-		return hexKeys(b.Finish()), nil
+		return collate.Shown(b.Finish().Value()).Doc(), nil
 	}
 	return b.Finish(), nil
-}
-
-// hexKeys shows the collation keys in the place of strings.
-func hexKeys(d bson.Raw) bson.Raw {
-	b := bson.NewBuilder(nil)
-	for k, v := range d.Elems() {
-		switch v.Type {
-		case bson.TypeString:
-			b.Str(k, fmt.Sprintf("CollationKey(0x%x)", v.Str()))
-		case bson.TypeDocument, bson.TypeArray:
-			b.Append(k, bson.Value{Type: v.Type, Data: hexKeys(v.Doc())})
-		default:
-			b.Append(k, v)
-		}
-	}
-	return b.Finish()
 }
 
 // Cursor opens a cursor over the entries between the bounds.

@@ -280,6 +280,9 @@ func (e *explained) close() {
 // queryPlanner appends the section of that name.
 func (e *explained) queryPlanner(out *bson.Builder) {
 	out.Doc("queryPlanner").Str("namespace", e.q.NS).AppendDoc("parsedQuery", match.Serialize(e.q.Filter)).Bool("indexFilterSet", false)
+	if e.q.Collation != nil {
+		out.AppendDoc("collation", e.q.Collation.Spec())
+	}
 	hash := plan.Hash(e.choice.shape)
 	out.Str("queryHash", hash).Str("planCacheShapeHash", hash).Str("planCacheKey", plan.Hash(e.choice.cacheID))
 	out.IntOrLong("optimizationTimeMillis", e.took.Milliseconds())

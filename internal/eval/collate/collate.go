@@ -15,6 +15,7 @@ package collate
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -176,6 +177,21 @@ func (c *Collator) Value(v bson.Value) bson.Value {
 		b.Append(k, c.Value(e))
 	}
 	return bson.Value{Type: v.Type, Data: b.Finish()}
+}
+
+// Shown is what people see of a value that Value made: keys in hexadecimal digits.
+func Shown(v bson.Value) bson.Value {
+	switch v.Type {
+	case bson.TypeString:
+		return bson.V(fmt.Sprintf("CollationKey(0x%x)", v.Str()))
+	case bson.TypeDocument, bson.TypeArray:
+		b := bson.NewBuilder(nil)
+		for k, e := range v.Doc().Elems() {
+			b.Append(k, Shown(e))
+		}
+		return bson.Value{Type: v.Type, Data: b.Finish()}
+	}
+	return v
 }
 
 // HasString reports whether a collation can make a difference to v: it is a string, or
