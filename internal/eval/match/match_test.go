@@ -159,7 +159,6 @@ func TestErrors(t *testing.T) {
 		{`{"x":{"$undefined":true}}`, 2, "cannot compare to undefined"},
 		{`{"x":{"$elemMatch":{"$expr":true}}}`, 2, "unknown operator: $expr"},
 		{`{"$where":"true"}`, 115, "$where is not supported by this server"},
-		{`{"$jsonSchema":{}}`, 115, "$jsonSchema is not supported by this server"},
 		{`{"x":{"$near":[1,2]}}`, 115, "$near is not supported by this server"},
 		{`{"$expr":1}`, 224, "$expr is not allowed in this context"},
 	} {
