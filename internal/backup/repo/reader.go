@@ -213,7 +213,20 @@ func (r *Repo) readList(ctx context.Context, it listItem) ([]listItem, error) {
 	if err != nil {
 		return nil, err
 	}
-	items, err := decodeList(chunks[0])
+	return checkList(it, chunks[0])
+}
+
+// readListFrom is readList by a certain index.
+func (r *Repo) readListFrom(ctx context.Context, x *chunkIndex, it listItem) ([]listItem, error) {
+	chunks, err := r.fetchFrom(ctx, x, []listItem{it})
+	if err != nil {
+		return nil, notThere(err)
+	}
+	return checkList(it, chunks[0])
+}
+
+func checkList(it listItem, data []byte) ([]listItem, error) {
+	items, err := decodeList(data)
 	var sum uint64
 	for _, c := range items {
 		sum += c.size
@@ -225,6 +238,15 @@ func (r *Repo) readList(ctx context.Context, it listItem) ([]listItem, error) {
 		return nil, &CorruptError{"chunk", it.id.String(), err.Error()}
 	}
 	return items, nil
+}
+
+// notThere makes damage of a pack that is missing.
+func notThere(err error) error {
+	var s *StoreError
+	if isNotFound(err) && errors.As(err, &s) {
+		return &CorruptError{kindPack.String(), s.Object, "it is not there"}
+	}
+	return err
 }
 
 // fetch reads chunks of data and joins them.
@@ -262,13 +284,7 @@ func (r *Repo) fetchChunks(ctx context.Context, items []listItem) ([][]byte, err
 		}
 		chunks, err = r.fetchFrom(ctx, x, items)
 	}
-	if isNotFound(err) {
-		var s *StoreError
-		if errors.As(err, &s) {
-			return nil, &CorruptError{kindPack.String(), s.Object, "it is not there"}
-		}
-	}
-	return chunks, err
+	return chunks, notThere(err)
 }
 
 const notIndexed = "it is in no index"
