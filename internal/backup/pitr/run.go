@@ -55,8 +55,8 @@ type RunStatus struct {
 	Started  time.Time
 	Captured chain.OpTime // newest entry that was read
 	Stored   chain.OpTime // newest entry that was signed off
-	// StoredAt is when that was; Behind the time between the newest captured entry and it.
-	StoredAt        time.Time
+	// StoredAt is when that was.
+	StoredAt time.Time
 	Slices, Entries int64
 	Bytes           int64
 	Fulls           int64
@@ -67,6 +67,11 @@ type RunStatus struct {
 	Gaps            int64
 	LastError       string // of the last attempt that failed; "" once one succeeded
 	LastErrorAt     time.Time
+}
+
+// Lag is how far what is stored is behind what the server was seen to have.
+func (s RunStatus) Lag() time.Duration {
+	return max(0, time.Duration(int64(s.Captured.TS.Seconds())-int64(s.Stored.TS.Seconds()))*time.Second)
 }
 
 // Runner is a continuous backup.

@@ -17,8 +17,8 @@ type Status struct {
 	Newest *chain.OpTime
 	Locks  []repo.LockInfo
 	// Verify and Drills are the last results; nil and empty if there are none.
-	Verify *verifyRecord
-	Drills []drillRecord
+	Verify *VerifyRecord
+	Drills []DrillRecord
 
 	// Server is what the server says; nil if none was asked, with the reason in ServerError.
 	Server      *ServerStatus
@@ -55,7 +55,7 @@ func (e *Env) Status(ctx context.Context) (*Status, error) {
 	if s.Locks, err = e.Repo.Locks(ctx); err != nil {
 		return nil, fmt.Errorf("reading the locks: %w", err)
 	}
-	var v verifyRecord
+	var v VerifyRecord
 	if ok, err := e.Repo.Record(ctx, recordVerify, "last", &v); err != nil {
 		return nil, fmt.Errorf("reading the result of the last verification: %w", err)
 	} else if ok {
@@ -75,12 +75,12 @@ func (e *Env) Status(ctx context.Context) (*Status, error) {
 }
 
 // drills are the results of drills, the newest last.
-func (e *Env) drills(ctx context.Context) ([]drillRecord, error) {
+func (e *Env) drills(ctx context.Context) ([]DrillRecord, error) {
 	records, err := e.Repo.Records(ctx, recordDrill)
 	if err != nil {
 		return nil, fmt.Errorf("reading the results of drills: %w", err)
 	}
-	all := make([]drillRecord, len(records))
+	all := make([]DrillRecord, len(records))
 	for i, r := range records {
 		if err := json.Unmarshal(r.Data, &all[i]); err != nil {
 			return nil, fmt.Errorf("the result of drill %s: %w", r.ID, err)
