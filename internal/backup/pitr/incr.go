@@ -70,7 +70,7 @@ func (e *Env) Incr(ctx context.Context, o IncrOptions) (out Slices, err error) {
 	var gap *GapError
 	if errors.As(err, &gap) && o.FullOnGap {
 		e.say("%v", err)
-		full, ferr := e.full(ctx, org, FullOptions{})
+		full, ferr := e.full(ctx, org, chain.OpTime{})
 		if ferr != nil {
 			return out, errors.Join(err, ferr)
 		}

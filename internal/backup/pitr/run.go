@@ -352,7 +352,7 @@ func (r *Runner) full(ctx context.Context) error {
 		return err
 	}
 	r.update(func(s *RunStatus) { s.FullRunning = true })
-	m, err := r.env.full(ctx, org, FullOptions{})
+	m, err := r.env.full(ctx, org, chain.OpTime{})
 	r.update(func(s *RunStatus) {
 		s.FullRunning = false
 		if err == nil {
