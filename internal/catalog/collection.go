@@ -212,6 +212,17 @@ func (a *ridAllocator) seen(s storage.RecordStore, r storage.Reader, id storage.
 	return nil
 }
 
+// claim counts id among those given out if it lies behind all of them: nobody has it then.
+func (a *ridAllocator) claim(s storage.RecordStore, r storage.Reader, id storage.RecordID) (bool, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.initLocked(s, r); err != nil || id < a.mu.next {
+		return false, err
+	}
+	a.mu.next = id + 1
+	return true, nil
+}
+
 func (a *ridAllocator) initLocked(s storage.RecordStore, r storage.Reader) error {
 	if a.mu.known {
 		return nil

@@ -252,7 +252,7 @@ func (ch *change) modView(ctx context.Context, v *View, m *collMod) error {
 	}
 	b := bson.NewBuilder(nil).Str("_id", v.NS.String()).Str("viewOn", opts.ViewOn).AppendArray("pipeline", opts.Pipeline)
 	if v.Collation != nil {
-		b.AppendDoc("collation", v.Collation)
+		b.AppendDoc("collation", v.Collation.Spec())
 	}
 	return ch.changeView(ctx, v.NS, b.Finish())
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/oplog"
 )
@@ -163,7 +164,7 @@ func (ch *change) createLogged(ns Namespace, uuid bson.UUID, opts *CollectionOpt
 	if err != nil {
 		return nil, err
 	}
-	o := bson.NewBuilder(nil).Str("create", ns.Coll).AppendElems(opts.Raw).AppendDoc("idIndex", idIndexSpec.Raw).Finish()
+	o := bson.NewBuilder(nil).Str("create", ns.Coll).AppendElems(opts.Raw).AppendDoc("idIndex", idIndexSpec(opts.Collation).Raw).Finish()
 	return coll, ch.log(nil, ns, uuid, o, nil)
 }
 
@@ -198,6 +199,9 @@ func (ch *change) createView(ctx context.Context, ns Namespace, opts *Collection
 	if err := ch.e.v.checkViewGraph(ns, opts.ViewOn); err != nil {
 		return err
 	}
+	if on := ch.e.v.View(Namespace{ns.DB, opts.ViewOn}); on != nil && !collate.Same(on.Collation, opts.Collation) {
+		return mongoerr.New(mongoerr.OptionNotSupportedOnView, "View %s has conflicting collation with view %s", ns, on.NS)
+	}
 	views, err := ch.systemViews(ns.DB)
 	if err != nil {
 		return err
@@ -209,7 +213,7 @@ func (ch *change) createView(ctx context.Context, ns Namespace, opts *Collection
 		b.AppendArray("pipeline", opts.Pipeline)
 	}
 	if opts.Collation != nil {
-		b.AppendDoc("collation", opts.Collation)
+		b.AppendDoc("collation", opts.Collation.Spec())
 	}
 	if err := views.Insert(ctx, ch.w, []bson.Raw{b.Finish()}, nil); err != nil {
 		return err

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/mongoerr"
 )
 
@@ -16,11 +17,11 @@ type CollectionOptions struct {
 	Max    int64 // documents, capped only; 0: no limit
 
 	Temp             bool
-	Validator        bson.Raw // nil: none
-	ValidationLevel  string   // strict, moderate, off
-	ValidationAction string   // error, warn, errorAndLog
-	Collation        bson.Raw // nil: simple
-	PrePostImages    bool     // changeStreamPreAndPostImages.enabled
+	Validator        bson.Raw          // nil: none
+	ValidationLevel  string            // strict, moderate, off
+	ValidationAction string            // error, warn, errorAndLog
+	Collation        *collate.Collator // nil: simple
+	PrePostImages    bool              // changeStreamPreAndPostImages.enabled
 
 	ViewOn   string // views only
 	Pipeline bson.Array
@@ -43,6 +44,8 @@ func ParseCollectionOptions(raw bson.Raw) (*CollectionOptions, error) {
 		case !keep:
 		case key == "size":
 			b.IntOrLong(key, o.Size)
+		case key == "collation":
+			b.AppendDoc(key, o.Collation.Spec())
 		default:
 			b.Append(key, v)
 		}
@@ -76,12 +79,11 @@ func (o *CollectionOptions) field(key string, v bson.Value) (keep bool, err erro
 	case "validationAction":
 		o.ValidationAction, err = enumOption(key, v, "error", "warn", "errorAndLog")
 	case "collation":
-		o.Collation, err = parseCollation(v)
-		if err == nil && o.Collation != nil {
-			// A collection that promises an order which no query would keep is not made.
-			err = mongoerr.New(mongoerr.InvalidOptions, "collations other than {locale: \"simple\"} are not supported by this version of Cairn: %s", v)
+		d, err := docOption(key, v)
+		if err == nil {
+			o.Collation, err = collate.Parse(d)
 		}
-		return false, err
+		return o.Collation != nil, err
 	case "changeStreamPreAndPostImages":
 		d, err := docOption(key, v)
 		if err != nil {
@@ -218,27 +220,4 @@ func enumOption(key string, v bson.Value, allowed ...string) (string, error) {
 		}
 	}
 	return "", mongoerr.New(mongoerr.BadValue, "Enumeration value '%s' for field 'create.%s' is not a valid value.", v.Str(), key)
-}
-
-// parseCollation returns nil for the simple collation. Others are kept, as the
-// default of the collection.
-func parseCollation(v bson.Value) (bson.Raw, error) {
-	d, err := docOption("collation", v)
-	if err != nil {
-		return nil, err
-	}
-	if d.IsEmpty() {
-		return nil, nil
-	}
-	locale := d.Get("locale")
-	if locale.IsMissing() {
-		return nil, mongoerr.New(40414, "BSON field 'collation.locale' is missing but a required field")
-	}
-	if locale.Type != bson.TypeString {
-		return nil, mongoerr.New(mongoerr.TypeMismatch, "BSON field 'collation.locale' is the wrong type '%s', expected type 'string'", locale.Type)
-	}
-	if locale.Str() == "simple" {
-		return nil, nil
-	}
-	return d, nil
 }

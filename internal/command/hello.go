@@ -70,7 +70,7 @@ func runHello(c *Ctx) error {
 	b.Date("localTime", bson.NewDateTime(c.Node.Clock()))
 	b.Int32("logicalSessionTimeoutMinutes", SessionMinutes)
 	b.IntOrLong("connectionId", c.Client.ID())
-	b.Int32("minWireVersion", 0).Int32("maxWireVersion", MaxWireVersion).Bool("readOnly", false)
+	b.Int32("minWireVersion", 0).Int32("maxWireVersion", MaxWireVersion).Bool("readOnly", c.Node.ReadOnly.Load())
 	if v := c.Arg("compression"); v.Type == bson.TypeArray {
 		var offered []string
 		for e := range v.Doc().Values() {

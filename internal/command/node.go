@@ -69,6 +69,9 @@ type Node struct {
 	// RotateLog closes and reopens the log file.
 	RotateLog func() error
 
+	// ReadOnly refuses every write: what is served is a moment of the past.
+	ReadOnly atomic.Bool
+
 	Counters Counters
 	fsync    FsyncLock
 }

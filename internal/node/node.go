@@ -82,6 +82,10 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.startBackground()
 	n.srv.Start()
 	n.onClose(n.stopServer)
+	if cfg.Backup != nil {
+		cfg.Backup.Start(n.URI())
+		n.onClose(cfg.Backup.Close)
+	}
 	return n, nil
 }
 
@@ -216,6 +220,14 @@ func (n *Node) URI() string {
 		return uri + "?replicaSet=" + n.cfg.ReplSet
 	}
 	return uri + "?directConnection=true"
+}
+
+// SetReadOnly refuses every write from now on, and deletes no expired documents.
+// Operations that have begun end as they would have.
+func (n *Node) SetReadOnly() {
+	every, _ := n.local.TTL()
+	n.local.SetTTL(every, false)
+	n.cmds.ReadOnly.Store(true)
 }
 
 // Failed is closed when the store failed and turned read-only; Failure says why.

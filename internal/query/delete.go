@@ -38,13 +38,10 @@ func (l *Local) Delete(op *OpContext, r *DeleteRequest) (*WriteReply, error) {
 
 func (l *Local) deleteStatement(op *OpContext, r *DeleteRequest, i int) (*updateOp, error) {
 	s := &r.Deletes[i]
-	if err := checkCollation(s.Collation); err != nil {
-		return nil, err
-	}
 	if op.HasTxn && s.Multi {
 		return nil, mongoerr.New(mongoerr.InvalidOptions, "Cannot use (or request) retryable writes with limit=0")
 	}
-	u := &updateOp{l: l, op: op, ns: r.NS, hint: s.Hint, multi: s.Multi, info: op.writeInfo(i)}
+	u := &updateOp{l: l, op: op, ns: r.NS, hint: s.Hint, multi: s.Multi, info: op.writeInfo(i), collation: s.Collation}
 	if err := u.parse(s.Q, missing, nil, r.Let); err != nil {
 		return nil, err
 	}

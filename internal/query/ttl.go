@@ -78,7 +78,7 @@ func (l *Local) ExpireTTL(ctx context.Context, now time.Time) {
 	for _, db := range v.Databases() {
 		for _, c := range v.Collections(db) {
 			for _, ix := range c.Indexes() {
-				if !ix.Spec.TTL || ctx.Err() != nil || c.IsCapped() {
+				if !ix.Spec.TTL || ix.Spec.Kept() || ctx.Err() != nil || c.IsCapped() {
 					continue
 				}
 				n, err := l.expire(ctx, c.NS, ix.Spec, now)

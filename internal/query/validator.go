@@ -15,7 +15,7 @@ func (l *Local) validate(c *catalog.Collection, old, doc bson.Raw) error {
 	if !ok || e.Code != mongoerr.DocumentValidationFailure {
 		return err
 	}
-	root, cerr := match.Parse(c.Options.Validator, match.Options{}) // as written: indexes count its clauses
+	root, cerr := match.Parse(c.Options.Validator, match.Options{Collation: c.Options.Collation}) // as written: indexes count its clauses
 	if cerr != nil {
 		return err // uses $expr: the catalog's own words do
 	}
