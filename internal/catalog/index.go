@@ -10,6 +10,7 @@ import (
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/bson/keystring"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/storage"
 )
@@ -19,6 +20,7 @@ type Index struct {
 	Spec  *IndexSpec
 	Store storage.IndexStore
 
+	kept    bool // Spec.Kept
 	fields  keyFields
 	partial *match.Matcher // nil: all documents
 	build   *buildState    // nil once the index is ready
@@ -55,7 +57,7 @@ func (ix *Index) AppendKey(dst []byte, vals ...bson.Value) []byte {
 		if v.IsMissing() {
 			v.Type = bson.TypeNull
 		}
-		dst = keystring.Append(dst, v, ix.fields.ord.Desc(i), nil)
+		dst = keystring.Append(dst, ix.fields.coll.Value(v), ix.fields.ord.Desc(i), nil)
 	}
 	return dst
 }
@@ -68,6 +70,9 @@ func (ix *Index) decodeKey(key, typeBits []byte) (bson.Raw, error) {
 		if err := d.Next(b, name); err != nil {
 			return nil, fmt.Errorf("%w: key of index %s: %w", storage.ErrCorruption, ix.Spec.Name, err)
 		}
+	}
+	if ix.fields.coll != nil {
+		return collate.Shown(b.Finish().Value()).Doc(), nil
 	}
 	return b.Finish(), nil
 }

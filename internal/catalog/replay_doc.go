@@ -305,7 +305,7 @@ func (rw *replayWrite) find(ctx context.Context, w *oplog.WriteUnit, op oplog.Op
 		return 0, nil, false, err
 	}
 	old, err = c.Get(w.RU, rid, nil)
-	if errors.Is(err, storage.ErrNotFound) || (err == nil && bson.Compare(old.Get("_id"), id) != 0) {
+	if errors.Is(err, storage.ErrNotFound) || (err == nil && c.Options.Collation.Compare(old.Get("_id"), id) != 0) {
 		return 0, nil, false, nil
 	}
 	return rid, old, true, err

@@ -89,6 +89,12 @@ func (s *writeScratch) addDoc(c *Collection, doc bson.Raw, n int, remove bool) e
 }
 
 func (s *writeScratch) addKeys(ix *Index, doc bson.Raw, n int, remove bool) error {
+	if ix.kept {
+		if ix.Spec.Kind == "hashed" && !remove && s.relaxed == nil {
+			return ix.checkHashable(doc)
+		}
+		return nil
+	}
 	if ix.partial != nil {
 		if ok, err := ix.partial.Match(doc); err != nil || !ok {
 			return err
@@ -469,6 +475,10 @@ func duplicateKey(c *Collection, ix *Index, key, typeBits []byte) error {
 	v, err := ix.decodeKey(key, typeBits)
 	if err != nil {
 		return err
+	}
+	if col := ix.Spec.Collation; col != nil {
+		return mongoerr.New(mongoerr.DuplicateKey, "E11000 duplicate key error collection: %s index: %s collation: %s dup key: %s", c.NS, ix.Spec.Name, col.Spec(), v).
+			WithExtra(bson.D("keyPattern", ix.Spec.Key, "keyValue", v, "collation", col.Spec()))
 	}
 	return mongoerr.New(mongoerr.DuplicateKey, "E11000 duplicate key error collection: %s index: %s dup key: %s", c.NS, ix.Spec.Name, v).
 		WithExtra(bson.D("keyPattern", ix.Spec.Key, "keyValue", v))
