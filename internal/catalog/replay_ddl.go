@@ -4,14 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/oplog"
 )
 
-// command applies a c entry other than applyOps.
+// command applies a c entry other than applyOps. What it names and says stays in the
+// catalog, longer than the request that it came in.
 func (r *Replay) command(ctx context.Context, e *oplog.Entry) error {
+	own := *e
+	own.NS, own.O, own.O2 = strings.Clone(e.NS), e.O.Clone(), e.O2.Clone()
+	e = &own
 	name, arg := e.O.First()
 	db, _, ok := cutNS(e.NS)
 	if !ok {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 )
 
@@ -23,7 +24,8 @@ type WholeFile struct {
 	temp  string // the name it has; "" if it is written in place (a device, a pipe)
 	mode  os.FileMode
 	chmod bool
-	done  bool
+	done  bool // it has its name, or is gone
+	shut  bool // Seal was called
 }
 
 // CreateWhole creates a file under a temporary name next to path. A path that exists and
@@ -87,12 +89,13 @@ func (w *WholeFile) named(op string, err error) error {
 	return err
 }
 
-// Commit flushes the file to the disk, gives it its name, and flushes the directory. After
-// an error the file is not there under its name.
-func (w *WholeFile) Commit() error {
-	if w.done {
+// Seal flushes the file to the disk and closes it; it keeps its temporary name until
+// Publish. A file that cannot be flushed is removed.
+func (w *WholeFile) Seal() error {
+	if w.done || w.shut {
 		return nil
 	}
+	w.shut = true
 	if w.temp == "" {
 		w.done = true
 		return w.f.Close()
@@ -101,26 +104,64 @@ func (w *WholeFile) Commit() error {
 	if err == nil && w.chmod {
 		err = w.f.Chmod(w.mode)
 	}
+	if cerr := w.f.Close(); err == nil {
+		err = cerr
+	}
 	if err != nil {
-		return errors.Join(w.named("sync", err), w.Abort())
+		w.done = true
+		return errors.Join(w.named("sync", err), os.Remove(w.temp))
 	}
-	w.done = true
-	if err := w.f.Close(); err != nil {
-		return errors.Join(w.named("close", err), os.Remove(w.temp))
-	}
-	if err := os.Rename(w.temp, w.path); err != nil {
-		return errors.Join(err, os.Remove(w.temp))
-	}
-	return SyncDir(filepath.Dir(w.path))
+	return nil
 }
 
-// Abort removes the file. It does nothing after Commit, so it can be deferred.
+// Temp is the temporary name, "" of a file that is written in place.
+func (w *WholeFile) Temp() string { return w.temp }
+
+// Sealed returns the file that an earlier process sealed under a temporary name.
+func Sealed(temp, path string) *WholeFile { return &WholeFile{path: path, temp: temp, shut: true} }
+
+// Commit seals the file, gives it its name, and flushes the directory. After an error the
+// file is not there under its name.
+func (w *WholeFile) Commit() error { return Publish(w) }
+
+// Publish seals files and gives them their names, in order, and flushes their directories.
+func Publish(files ...*WholeFile) error {
+	for _, w := range files {
+		if err := w.Seal(); err != nil {
+			return err
+		}
+	}
+	var dirs []string
+	for _, w := range files {
+		if w.done {
+			continue
+		}
+		w.done = true
+		if err := os.Rename(w.temp, w.path); err != nil {
+			return errors.Join(err, os.Remove(w.temp))
+		}
+		if dir := filepath.Dir(w.path); !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	for _, dir := range dirs {
+		if err := SyncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Abort removes the file. It does nothing after it has its name, so it can be deferred.
 func (w *WholeFile) Abort() error {
 	if w.done {
 		return nil
 	}
 	w.done = true
-	err := w.f.Close()
+	var err error
+	if !w.shut {
+		err = w.f.Close()
+	}
 	if w.temp == "" {
 		return err
 	}
