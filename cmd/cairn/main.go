@@ -46,8 +46,12 @@ func run(args []string) int {
 	switch strings.TrimSuffix(filepath.Base(args[0]), ".exe") {
 	case "mongod":
 		return report("mongod", runServe("mongod", args[1:]))
+	case "mongorestore":
+		return runRestore(args[1:], true)
 	case "mongodump":
 		return runDump(args[1:], true)
+	case "mongorestore":
+		return runRestore(true, args[1:])
 	case "bsondump":
 		return runBSONDump(args[1:], true)
 	}
@@ -58,7 +62,7 @@ func run(args []string) int {
 		SilenceUsage:  true,
 		Version:       version,
 	}
-	root.AddCommand(newServeCommand(), newInspectCommand(), newVersionCommand(), newDumpCommand(), newBSONDumpCommand())
+	root.AddCommand(newServeCommand(), newInspectCommand(), newVersionCommand(), newDumpCommand(), newRestoreCommand(), newBSONDumpCommand())
 	root.SetArgs(args[1:])
 	return report("cairn", root.Execute())
 }

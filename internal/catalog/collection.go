@@ -59,6 +59,23 @@ func (c *Collection) readyIndexes() []*Index {
 // AllIndexes are the indexes that are ready and those being built.
 func (c *Collection) AllIndexes() []*Index { return c.indexes }
 
+// ShownIndexes are AllIndexes but for the one on _id of a clustered collection, which has
+// none for those who ask.
+func (c *Collection) ShownIndexes() []*Index {
+	if c.Options.Clustered {
+		return c.indexes[1:]
+	}
+	return c.indexes
+}
+
+// shown is how many of n indexes are shown.
+func (c *Collection) shown(n int) int {
+	if c.Options.Clustered {
+		return n - 1
+	}
+	return n
+}
+
 // Index returns the index of that name, ready or being built, or nil.
 func (c *Collection) Index(name string) *Index {
 	for _, ix := range c.indexes {
@@ -210,6 +227,17 @@ func (a *ridAllocator) seen(s storage.RecordStore, r storage.Reader, id storage.
 	}
 	a.mu.next = max(a.mu.next, id+1)
 	return nil
+}
+
+// claim counts id among those given out if it lies behind all of them: nobody has it then.
+func (a *ridAllocator) claim(s storage.RecordStore, r storage.Reader, id storage.RecordID) (bool, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.initLocked(s, r); err != nil || id < a.mu.next {
+		return false, err
+	}
+	a.mu.next = id + 1
+	return true, nil
 }
 
 func (a *ridAllocator) initLocked(s storage.RecordStore, r storage.Reader) error {

@@ -181,6 +181,9 @@ func (c *Ctx) checkGeneric() error {
 	if err := c.checkMember(); err != nil {
 		return err
 	}
+	if err := c.checkReadOnly(); err != nil {
+		return err
+	}
 	return c.checkWriteConcern()
 }
 

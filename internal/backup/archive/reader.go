@@ -74,6 +74,9 @@ func (a *Reader) Prelude() *Prelude { return &a.prelude }
 // Offset returns how many bytes were parsed.
 func (a *Reader) Offset() int64 { return a.offset }
 
+// Open returns how many namespaces have begun and not ended.
+func (a *Reader) Open() int { return len(a.open) }
+
 func (a *Reader) fail(ns string, err error, why string, args ...any) error {
 	return &FormatError{Namespace: ns, Offset: a.offset, Why: fmt.Sprintf(why, args...), Err: err}
 }

@@ -157,7 +157,7 @@ func (s *Source) Oldest(ctx context.Context) (entry.OpTime, error) {
 
 func noEntry(err error) error {
 	if errors.Is(err, mongo.ErrNoDocuments) {
-		return fmt.Errorf("%w (it is empty)", ErrNoOplog)
+		return ErrEmpty
 	}
 	return err
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -48,6 +47,19 @@ func both(t *testing.T, fn func(t *testing.T, c *mongo.Client)) {
 			fn(t, connect(t, cairntest.Start(t, cairntest.ReplSet(set))))
 		})
 	}
+}
+
+// newest is the place to begin at, after a write that makes sure there is one.
+func newest(t testing.TB, c *mongo.Client, s *Source) entry.OpTime {
+	t.Helper()
+	if _, err := c.Database("d").Collection("before").InsertOne(t.Context(), dbson.D{}); err != nil {
+		t.Fatal(err)
+	}
+	from, err := s.Newest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return from
 }
 
 func insert(t testing.TB, c *mongo.Client, from, n int) {
@@ -189,10 +201,7 @@ func TestEdgesAndEntries(t *testing.T) {
 func TestTailFollows(t *testing.T) {
 	both(t, func(t *testing.T, c *mongo.Client) {
 		s := open(t, c)
-		from, err := s.Newest(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		from := newest(t, c, s)
 		tl := startTail(t, s, from)
 		insert(t, c, 0, 50)
 		tl.waitFor(50)
@@ -213,10 +222,7 @@ func TestTailFollows(t *testing.T) {
 func TestTailEndsWithTheCallbacksError(t *testing.T) {
 	c := connect(t, cairntest.Start(t))
 	s := open(t, c)
-	from, err := s.Newest(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	from := newest(t, c, s)
 	mine := errors.New("full")
 	if err := s.Tail(t.Context(), from, func(bson.Raw) error { return mine }); err != mine {
 		t.Errorf("got %v", err)
@@ -228,10 +234,7 @@ func TestTailSurvivesKilledCursors(t *testing.T) {
 		s := open(t, c)
 		retried := make(chan error, 100)
 		s.OnRetry = func(err error, _ time.Duration) { retried <- err }
-		from, err := s.Newest(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		from := newest(t, c, s)
 		tl := startTail(t, s, from)
 		n := 0
 		for range 5 {
@@ -310,10 +313,7 @@ func TestTailSurvivesRestarts(t *testing.T) {
 			d := startDisk(t, cairn.Options{Dir: t.TempDir(), ReplSet: set, CacheBytes: 16 << 20, OplogBytes: 16 << 20})
 			c := connect(t, d.uri)
 			s := open(t, c)
-			from, err := s.Newest(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			from := newest(t, c, s)
 			tl := startTail(t, s, from)
 			n := 0
 			for range 3 {
@@ -336,10 +336,7 @@ func TestRollback(t *testing.T) {
 	s := open(t, c)
 	s.StaleWait = 100 * time.Millisecond
 	insert(t, c, 0, 5)
-	from, err := s.Newest(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	from := newest(t, c, s)
 	tl := startTail(t, s, from)
 	insert(t, c, 5, 5)
 	tl.waitRaw(6)
@@ -352,7 +349,7 @@ func TestRollback(t *testing.T) {
 	var gap *GapError
 	// The other history begins later, so what is found is a gap or a rollback by the
 	// seconds that passed; never a continuation.
-	err = <-tl.done
+	err := <-tl.done
 	tl.ended = true
 	if !errors.As(err, &back) && !errors.As(err, &gap) {
 		t.Fatalf("the tail ended with %v", err)
@@ -372,29 +369,42 @@ func (tl *tail) waitRaw(n int) {
 	}
 }
 
-func TestGap(t *testing.T) {
-	uri := cairntest.Start(t, func(o *cairn.Options) { o.OplogBytes = 1 << 20 })
-	c := connect(t, uri)
-	s := open(t, c)
-	insert(t, c, 0, 1)
-	from, err := s.Newest(t.Context())
-	if err != nil {
-		t.Fatal(err)
+// overrun writes until the oplog has lost from: more than a segment of the journal, and
+// then until the server has looked at its size.
+func overrun(t testing.TB, c *mongo.Client, s *Source, from entry.OpTime) {
+	t.Helper()
+	pad := bytes.Repeat([]byte("x"), 1<<20)
+	for i := range 70 {
+		if _, err := c.Database("d").Collection("pad").InsertOne(t.Context(), dbson.D{{Key: "_id", Value: i}, {Key: "p", Value: pad}}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	pad := bytes.Repeat([]byte("x"), 256<<10)
-	for i := range 200 {
-		_, err := c.Database("d").Collection("pad").UpdateOne(t.Context(), dbson.D{{Key: "_id", Value: 1}},
-			dbson.D{{Key: "$set", Value: dbson.D{{Key: "p", Value: append(pad[:len(pad):len(pad)], strconv.Itoa(i)...)}}}}, options.UpdateOne().SetUpsert(true))
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		oldest, err := s.Oldest(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if oldest, err := s.Oldest(t.Context()); err != nil {
-			t.Fatal(err)
-		} else if oldest.TS > from.TS {
-			break
+		if oldest.TS > from.TS {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatal("the oplog was not cut")
 		}
 	}
-	err = s.Tail(t.Context(), from, func(bson.Raw) error { t.Error("delivered over a gap"); return nil })
+}
+
+func TestGap(t *testing.T) {
+	t.Parallel()
+	uri := cairntest.Start(t, func(o *cairn.Options) { o.OplogBytes = 1 << 20 })
+	c := connect(t, uri)
+	s := open(t, c)
+	from := newest(t, c, s)
+	overrun(t, c, s, from)
+	err := s.Tail(t.Context(), from, func(bson.Raw) error { t.Error("delivered over a gap"); return nil })
 	var gap *GapError
 	if !errors.As(err, &gap) || gap.From != from || gap.To.TS <= from.TS {
 		t.Fatalf("got %v", err)
@@ -470,4 +480,16 @@ func fakeServer(t testing.TB, reply dbson.D) string {
 	})
 	t.Cleanup(func() { cancel(); l.Close(); wg.Wait() })
 	return fmt.Sprintf("mongodb://%s/?directConnection=true", l.Addr())
+}
+
+// TestEmpty begins before anything was written.
+func TestEmpty(t *testing.T) {
+	c := connect(t, cairntest.Start(t))
+	s := open(t, c)
+	if _, err := s.Newest(t.Context()); !errors.Is(err, ErrEmpty) {
+		t.Fatalf("newest: %v", err)
+	}
+	tl := startTail(t, s, entry.OpTime{})
+	insert(t, c, 0, 10)
+	tl.waitFor(10)
 }

@@ -15,7 +15,8 @@ import (
 	"github.com/cairndb/cairn/internal/bson"
 )
 
-// Tail hands fn the entry from, and then every entry that follows, in order, once, as
+// Tail hands fn the entry from (with the zero OpTime: the oldest one; an oplog that is still
+// empty is waited for), and then every entry that follows, in order, once, as
 // soon as it is majority-committed, until ctx ends or fn fails: it returns ctx's error or
 // fn's. raw is valid until fn returns. It goes on after lost connections, elections and
 // restarts, for as long as ctx lives; see the package comment for the two ways in which it
@@ -123,7 +124,7 @@ func (r *reader) once(ctx context.Context) error {
 		return err
 	}
 	defer closeCursor(cur)
-	if r.tail || r.lastRaw != nil {
+	if (r.tail && r.last.TS != 0) || r.lastRaw != nil {
 		if err := r.begin(ctx, cur); err != nil {
 			return err
 		}
@@ -176,12 +177,12 @@ func (r *reader) pause(ctx context.Context) error {
 
 // begin takes the first entry of a cursor, which must be the one delivered last.
 func (r *reader) begin(ctx context.Context, cur *mongo.Cursor) error {
-	found := cur.Next(ctx)
-	if err := cur.Err(); err != nil {
-		return err
-	}
-	if !found {
+	// Asking for more would wait for entries that are still to be written.
+	if cur.RemainingBatchLength() == 0 {
 		return r.absent(ctx)
+	}
+	if !cur.Next(ctx) {
+		return cur.Err()
 	}
 	raw := bson.Raw(cur.Current)
 	t, err := optime(raw)
@@ -322,8 +323,15 @@ func transient(err error) bool {
 	if errors.As(err, &gap) || errors.As(err, &back) || errors.Is(err, ErrNoOplog) {
 		return false
 	}
+	var ce mongo.CommandError
+	if errors.As(err, &ce) && ce.Code == 0 {
+		return true // the driver's own, of a connection: no answer has come
+	}
 	var se mongo.ServerError
 	if errors.As(err, &se) {
+		if se.HasErrorLabel("RetryableError") || se.HasErrorLabel("ResumableChangeStreamError") {
+			return true
+		}
 		for _, code := range transientCodes {
 			if se.HasErrorCode(code) {
 				return true
