@@ -43,11 +43,17 @@ func (e *exitError) Unwrap() error { return e.err }
 func main() { os.Exit(run(os.Args)) }
 
 func run(args []string) int {
-	switch name := strings.TrimSuffix(filepath.Base(args[0]), ".exe"); name {
+	switch strings.TrimSuffix(filepath.Base(args[0]), ".exe") {
 	case "mongod":
 		return report("mongod", runServe("mongod", args[1:]))
 	case "mongorestore":
+		return runRestore(args[1:], true)
+	case "mongodump":
+		return runDump(args[1:], true)
+	case "mongorestore":
 		return runRestore(true, args[1:])
+	case "bsondump":
+		return runBSONDump(args[1:], true)
 	}
 	root := &cobra.Command{
 		Use:           "cairn",
@@ -56,7 +62,7 @@ func run(args []string) int {
 		SilenceUsage:  true,
 		Version:       version,
 	}
-	root.AddCommand(newServeCommand(), newInspectCommand(), newVersionCommand(), newRestoreCommand())
+	root.AddCommand(newServeCommand(), newInspectCommand(), newVersionCommand(), newDumpCommand(), newRestoreCommand(), newBSONDumpCommand())
 	root.SetArgs(args[1:])
 	return report("cairn", root.Execute())
 }
@@ -66,12 +72,13 @@ func report(prog string, err error) int {
 	if err == nil {
 		return exitOK
 	}
+	var said silentError
+	if errors.As(err, &said) {
+		return said.code
+	}
 	var e *exitError
 	if !errors.As(err, &e) {
 		e = &exitError{exitUsage, err} // cobra's own errors are about the command line
-	}
-	if e.err == nil { // it was said already
-		return e.code
 	}
 	fmt.Fprintf(os.Stderr, "%s: %v\n", prog, e.err)
 	if e.code == exitUsage {

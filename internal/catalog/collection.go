@@ -59,6 +59,23 @@ func (c *Collection) readyIndexes() []*Index {
 // AllIndexes are the indexes that are ready and those being built.
 func (c *Collection) AllIndexes() []*Index { return c.indexes }
 
+// ShownIndexes are AllIndexes but for the one on _id of a clustered collection, which has
+// none for those who ask.
+func (c *Collection) ShownIndexes() []*Index {
+	if c.Options.Clustered {
+		return c.indexes[1:]
+	}
+	return c.indexes
+}
+
+// shown is how many of n indexes are shown.
+func (c *Collection) shown(n int) int {
+	if c.Options.Clustered {
+		return n - 1
+	}
+	return n
+}
+
 // Index returns the index of that name, ready or being built, or nil.
 func (c *Collection) Index(name string) *Index {
 	for _, ix := range c.indexes {

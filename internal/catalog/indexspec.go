@@ -183,6 +183,11 @@ func (s *IndexSpec) field(raw bson.Raw, key string, v bson.Value, version *int64
 			return false, specType(key, v, "an object")
 		}
 		return true, nil
+	case originalSpec: // what an index on buckets was asked for as
+		if v.Type != bson.TypeDocument {
+			return false, specType(key, v, "an object")
+		}
+		return true, nil
 	case "ns": // written by servers before 4.4
 	case "wildcardProjection":
 		if v.Type != bson.TypeDocument {

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -64,6 +65,19 @@ func target(v *Version, ns Namespace, e *oplog.Entry) *Collection {
 func (r *Replay) create(ctx context.Context, ns Namespace, e *oplog.Entry) error {
 	opts, err := ParseCollectionOptions(withoutFirst(e.O))
 	if err != nil {
+		return err
+	}
+	if opts.Timeseries != nil && !ns.IsBuckets() { // no entry of MongoDB's, but a command of its tools
+		f, err := r.cat.createTimeseries(ctx, ns, opts, e.UUID)
+		if err == nil && f != nil {
+			r.last = f
+		}
+		if errors.Is(err, errNothing) {
+			err = nil
+		}
+		return err
+	}
+	if err := checkBuckets(ns, opts); err != nil {
 		return err
 	}
 	return r.ddl(ctx, func(d *ddl, ch *change) error {

@@ -108,7 +108,7 @@ func (d *Dump) createIntents(ctx context.Context) error {
 		}
 		for _, name := range dbs {
 			if err := d.intentsOf(ctx, name); err != nil {
-				return fmt.Errorf("error creating intents for database %#q: %v", name, err)
+				return fmt.Errorf("error creating intents for database %#q: %w", name, err)
 			}
 		}
 		return nil
@@ -127,7 +127,20 @@ func (d *Dump) createIntents(ctx context.Context) error {
 		d.log.Always("the collection %#q appears to have been dropped after the dump started", db+"."+coll)
 		return nil
 	}
+	if err := d.namesAreKnown(ctx); err != nil {
+		return err
+	}
 	return d.addIntent(ctx, db, ci)
+}
+
+// namesAreKnown waits until the tail has seen everything that was done to the collections
+// that were just listed.
+func (d *Dump) namesAreKnown(ctx context.Context) error {
+	if d.tail == nil {
+		return nil
+	}
+	_, err := d.tail.catchUp(ctx)
+	return err
 }
 
 // databases lists the databases of a dump of everything.
@@ -155,7 +168,10 @@ func (d *Dump) databases(ctx context.Context) ([]string, error) {
 func (d *Dump) intentsOf(ctx context.Context, db string) error {
 	l, err := d.listCollections(ctx, db, bson.D{})
 	if err != nil {
-		return fmt.Errorf("error getting collections for database %#q: %v", db, err)
+		return fmt.Errorf("error getting collections for database %#q: %w", db, err)
+	}
+	if err := d.namesAreKnown(ctx); err != nil {
+		return err
 	}
 	for n := range l {
 		ci := &l[n]
@@ -226,6 +242,7 @@ func (d *Dump) addIntent(ctx context.Context, db string, ci *collInfo) error {
 
 // estimate is the number of documents by the collection's statistics.
 func (d *Dump) estimate(ctx context.Context, db, coll string) (int64, error) {
+	d.log.DebugHigh("Getting estimated count for %#q", db+"."+coll)
 	n, err := d.client.Database(db).Collection(coll).EstimatedDocumentCount(ctx)
 	if err != nil && isGone(err) {
 		return 0, nil
@@ -235,7 +252,7 @@ func (d *Dump) estimate(ctx context.Context, db, coll string) (int64, error) {
 
 // path is a collection's file without the extension.
 func (d *Dump) path(db, coll string) string {
-	return filepath.Join(d.opts.root(), db, tool.EscapeName(coll))
+	return filepath.Join(d.opts.root(), db, tool.EscapeNameFor(coll, d.method.suffix()))
 }
 
 // without returns a document less some fields.

@@ -63,6 +63,7 @@ type scan struct {
 	min    bson.RawValue
 	max    bson.RawValue // excluded
 	view   bool
+	check  func(doc []byte) error // nil: nothing to check
 
 	out  chan<- *chunk
 	last *chunk // handed out last: where to go on after an interruption
@@ -168,7 +169,12 @@ func (s *scan) once(ctx context.Context) error {
 	if s.ranged && skip != nil {
 		s.min = skip.lastID
 	}
+	byUUID := s.d.byUUID(s.i)
 	cur, err := s.open(ctx)
+	if err != nil && byUUID && hasCode(err, 40415, 72 /* InvalidOptions */, 8000) {
+		s.d.noUUIDArg.Store(true) // servers before 6.0
+		cur, err = s.open(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -178,6 +184,9 @@ func (s *scan) once(ctx context.Context) error {
 		defer cancel()
 		_ = cur.Close(end)
 	}()
+	if err := s.d.onUUID(ctx, s.i, s.coll); err != nil {
+		return err
+	}
 	c := newChunk()
 	defer func() { c.release() }()
 	batchBytes, batchDocs := 0, 0
@@ -194,6 +203,11 @@ func (s *scan) once(ctx context.Context) error {
 		}
 		if skip != nil && skip.drop(doc) {
 			continue
+		}
+		if s.check != nil {
+			if err := s.check(doc); err != nil {
+				return err
+			}
 		}
 		if len(c.buf) > 0 && len(c.buf)+len(doc) > chunkSize {
 			full := c
@@ -293,7 +307,7 @@ func (r *retries) wait(ctx context.Context) bool {
 
 // isGone says that the collection is not there under its name any more.
 func isGone(err error) bool {
-	return hasCode(err, 26 /* NamespaceNotFound */, 175 /* QueryPlanKilled */, 361 /* CollectionUUIDMismatch */, 166 /* CommandNotSupportedOnView */)
+	return errors.Is(err, errReplaced) || hasCode(err, 26 /* NamespaceNotFound */, 175 /* QueryPlanKilled */, 361 /* CollectionUUIDMismatch */)
 }
 
 // isLost says that the server may have changed.

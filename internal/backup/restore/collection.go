@@ -2,9 +2,11 @@ package restore
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -114,7 +116,7 @@ func (r *Restore) restoreFiles(ctx context.Context) error {
 		go func() {
 			defer wg.Done()
 			for t := range todo {
-				if err := r.restoreFile(ctx, t); err != nil {
+				if err := r.restoreFile(ctx, t); err != nil && !errors.Is(err, errAbandoned) {
 					cancel(fmt.Errorf("%v: %w", t.namespace(), err))
 				}
 			}
@@ -130,6 +132,9 @@ func (r *Restore) restoreFiles(ctx context.Context) error {
 	wg.Wait()
 	return context.Cause(ctx)
 }
+
+// errAbandoned ends a collection that stopped because of another.
+var errAbandoned = errors.New("another collection failed")
 
 // restoreFile restores one collection of a directory.
 func (r *Restore) restoreFile(ctx context.Context, t *task) error {
@@ -151,7 +156,11 @@ func (r *Restore) restoreFile(ctx context.Context, t *task) error {
 	if t.location == "-" {
 		in, err = r.openStdin()
 	} else {
-		in, err = openFile(t.path, t.form)
+		var h io.Writer
+		if sum, ok := r.expect.file(t.path); ok && sum.SHA256 != "" {
+			h = sha256.New()
+		}
+		in, err = openChecked(t.path, t.form, h)
 		if err != nil {
 			err = fmt.Errorf("error reading BSON file %#q: %v", t.path, err)
 		}
@@ -164,12 +173,22 @@ func (r *Restore) restoreFile(ctx context.Context, t *task) error {
 	sink := &dataSink{r: r, t: t, l: l, bar: bar, in: in, skip: r.state.skip(t)}
 	err = readDocuments(in, maxDocument, sink.Documents)
 	if err == nil {
+		if sum, ok := r.expect.file(t.path); ok {
+			if err = in.check(t.path, sum); err != nil {
+				_ = l.wait()
+			}
+		}
+	}
+	if err == nil {
 		err = l.wait()
 	} else if r.pool.error() == nil && ctx.Err() == nil {
 		err = fmt.Errorf("reading bson input: %w", err)
 		_ = l.wait() // what was read is counted
 	}
 	err = errors.Join(err, in.Close())
+	if err != nil && l.abandoned() {
+		return r.end(t, l, errAbandoned)
+	}
 	if err != nil && !errors.Is(err, tool.ErrTerminated) {
 		err = fmt.Errorf("error restoring from %v: %w", t.location, err)
 	}
@@ -185,11 +204,9 @@ type dataSink struct {
 	in   *input // nil in an archive, whose position is not the namespace's
 	last int64
 	skip int64 // documents that an earlier restore has put in
-	sum  sum   // for the manifest
 }
 
 func (s *dataSink) Documents(block []byte) error {
-	s.sum.add(block)
 	if s.in != nil {
 		pos := s.in.Pos()
 		s.bar.Add(pos - s.last)
@@ -236,6 +253,7 @@ func (r *Restore) loader(t *task) *loader {
 	}
 	_, each := r.workers()
 	l := r.pool.newLoader(t.db, t.dataColl(r.server), each, r.o.Output.MaintainInsertionOrder || t.capped())
+	l.task = t
 	l.checkID, l.before = r.state.begun(t), r.state.result(t)
 	if t.typ == "timeseries" {
 		l.bypass = false
@@ -305,6 +323,9 @@ func (r *Restore) end(t *task, l *loader, err error) error {
 	}
 	if res.Successes+res.Failures != res.Read && r.o.Acknowledged() {
 		return fmt.Errorf("%d documents were read, %d were restored and %d failed: the rest is unaccounted for", res.Read, res.Successes, res.Failures)
+	}
+	if err := r.checkCount(t, res.Read); err != nil {
+		return err
 	}
 	return r.state.end(t, res)
 }

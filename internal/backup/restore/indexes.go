@@ -264,7 +264,7 @@ func legacyKeyValue(v any) (any, bool) {
 		return v, false
 	case float64:
 		if math.Abs(x) < 1e-9 {
-			if x < 0 || math.Signbit(x) && x != 0 {
+			if x < 0 {
 				return int32(-1), true
 			}
 			return int32(1), true

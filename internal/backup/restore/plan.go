@@ -399,16 +399,15 @@ func (s *scanner) unknown(path, name string) {
 // split takes the packing from a file's name: with the original only what --gzip says.
 func (s *scanner) split(name string) (string, form) {
 	base, f := splitForm(name)
-	if s.o.Original && (f == gzipped) != s.o.Input.Gzip {
-		return name, plain
+	switch {
+	case !s.o.Original || strings.HasSuffix(name, ".bin"):
+		return base, f
+	case s.o.Input.Gzip && f == gzipped:
+		return base, f
+	case s.o.Input.Gzip:
+		return "", plain // not a file that --gzip reads
 	}
-	if s.o.Original && f != gzipped && f != plain {
-		return name, plain
-	}
-	if s.o.Original && s.o.Input.Gzip && f == plain {
-		return name + "?", plain // not a file that --gzip reads
-	}
-	return base, f
+	return name, plain
 }
 
 // database books the files of one database.
@@ -638,8 +637,5 @@ func (p *plan) conflicts() []string {
 	sort.Strings(out)
 	return out
 }
-
-// manifestName is the file in which a dump of `cairn dump --manifest` says what it holds.
-const manifestName = "manifest.json"
 
 func trimBuckets(coll string) string { return strings.TrimPrefix(coll, tool.BucketPrefix) }

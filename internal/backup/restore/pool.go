@@ -39,6 +39,7 @@ type pool struct {
 	busy    int       // batches that are ready, queued at their loader, or being inserted
 	holders []*loader // loaders whose cur may be taken when there is no other buffer
 	err     error     // why nothing is inserted any more
+	culprit *loader   // whose documents that was, nil if it was something else
 	closed  bool
 }
 
@@ -67,6 +68,7 @@ type loader struct {
 	objects bool         // check the inside of every document
 	wrote   func(Result) // called, under no lock, with what is done behind all that was done before
 
+	task   *task  // whose documents they are; nil for a temporary collection
 	before Result // what an earlier restore, which is resumed, has done
 
 	head []byte
@@ -228,7 +230,7 @@ func (p *pool) finish(b *batch, out outcome) {
 			l.upTo++
 		}
 	} else if p.err == nil {
-		p.err = out.err
+		p.err, p.culprit = out.err, l
 	}
 	if len(l.queue) > 0 && l.running < l.limit {
 		l.running++
@@ -253,7 +255,7 @@ func (p *pool) finish(b *batch, out outcome) {
 
 // endLocked returns what is to be called if the namespace has come to its end just now.
 func (l *loader) endLocked() func() {
-	if l.finished == nil || l.paused || l.running > 0 || len(l.queue) > 0 {
+	if l.finished == nil || l.p.err != nil || l.paused || l.running > 0 || len(l.queue) > 0 {
 		return nil
 	}
 	f := l.finished
@@ -392,16 +394,23 @@ func (l *loader) wait() error {
 	l.p.mu.Lock()
 	defer l.p.mu.Unlock()
 	for {
+		if l.p.err != nil {
+			return l.p.err
+		}
 		select {
 		case <-done:
 			return nil
 		default:
 		}
-		if l.p.err != nil {
-			return l.p.err
-		}
 		l.p.changed.Wait()
 	}
+}
+
+// abandoned says that l stopped because of another namespace.
+func (l *loader) abandoned() bool {
+	l.p.mu.Lock()
+	defer l.p.mu.Unlock()
+	return l.p.culprit != nil && l.p.culprit != l
 }
 
 // outcome returns what became of the namespace so far.

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -110,7 +111,7 @@ func (r *Restore) run(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, f := range []func() error{r.readSystemIndexes, r.readMetadata, r.openState, func() error { return r.preflight(ctx) }} {
+	for _, f := range []func() error{r.loadManifest, r.readSystemIndexes, r.readMetadata, r.openState, func() error { return r.preflight(ctx) }} {
 		if err := f(); err != nil {
 			return fmt.Errorf("restore error: %w", err)
 		}
@@ -319,7 +320,11 @@ func (r *Restore) openArchiveFile(path string) (*input, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, err := openStream(file, false)
+	var h io.Writer
+	if _, err := os.Stat(path + "." + manifestName); err == nil && !r.o.Own.NoVerify {
+		h = sha256.New()
+	}
+	in, err := openStream(file, false, h)
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
@@ -334,9 +339,9 @@ func (r *Restore) openStdin() (*input, error) {
 		if r.o.Input.Gzip {
 			f = gzipped
 		}
-		return in, in.unpack(counter{r.o.Stdin, &in.pos}, f)
+		return in, in.unpack(counter{r.o.Stdin, in}, f)
 	}
-	return openStream(r.o.Stdin, r.o.Input.Archive == "")
+	return openStream(r.o.Stdin, r.o.Input.Archive == "", nil)
 }
 
 // readPreludeFile reads the prelude.json of a dump directory, which lies in the target or
@@ -428,12 +433,12 @@ func (r *Restore) readMetadata() error {
 			continue
 		}
 		r.say("reading metadata for %#q from %#q", t.namespace(), t.metaLocation)
+		if err := r.checkMetadataSum(t); err != nil {
+			return err
+		}
 		text, err := t.metadata()
 		if err != nil {
 			return fmt.Errorf("error reading metadata from %v: %v", t.metaLocation, err)
-		}
-		if err := r.checkMetadataSum(t, text); err != nil {
-			return err
 		}
 		m, err := ParseMetadata(text)
 		if err != nil {

@@ -41,6 +41,11 @@ func (r *Restore) restoreArchive(ctx context.Context) error {
 	case r.pool.error() != nil && !errors.Is(r.pool.error(), err):
 		err = r.pool.error() // the cause: reading only stopped because of it
 	}
+	r.pool.mu.Lock()
+	defer r.pool.mu.Unlock()
+	if c := r.pool.culprit; c != nil && errors.Is(err, r.pool.err) {
+		err = fmt.Errorf("%v: error restoring from %v: %w", c.task.namespace(), c.task.location, err)
+	}
 	return err
 }
 
@@ -116,7 +121,7 @@ func (s *archiveSink) End(ok bool) error {
 	s.bar.Done()
 	r := s.r
 	done := func() {
-		err := r.end(s.t, s.l, s.finish(ok))
+		err := r.end(s.t, s.l, nil)
 		p := r.pool
 		p.mu.Lock()
 		if err != nil && p.err == nil {

@@ -45,9 +45,13 @@ func TestNames(t *testing.T) {
 	if len(got) != maxFileName || !strings.HasPrefix(got[cutFileName:], "%24") {
 		t.Errorf("long: %d bytes %s", len(got), got)
 	}
-	// A cut may go through an escape, so decoding may fail, but it must not be taken for a name.
-	if _, cut, err := UnescapeName(got); !cut && err == nil {
-		t.Error("a cut name is taken for a whole one")
+	if _, cut, err := UnescapeName(got); !cut || err != nil {
+		t.Errorf("a cut name is taken for a whole one: %v", err)
+	}
+	if got := EscapeNameFor(long, ".zst"); len(got+".metadata.json.zst") != 255 {
+		t.Errorf("%d bytes with .metadata.json.zst", len(got+".metadata.json.zst"))
+	} else if _, cut, err := UnescapeName(got); !cut || err != nil {
+		t.Errorf("a cut name is taken for a whole one: %v", err)
 	}
 	if EscapeName(strings.Repeat("x", 239)) == EscapeName(strings.Repeat("x", 240)) {
 		t.Error("two long names have one file")

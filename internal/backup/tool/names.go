@@ -21,25 +21,37 @@ const BucketPrefix = "system.buckets."
 // EscapeName returns the file name, without extension, of a collection. Names that would
 // be too long are cut, and made unique with a digest of the whole name; the name itself
 // is then in the metadata file only.
-func EscapeName(collection string) string {
-	esc := url.QueryEscape(collection)
-	if len(esc) <= maxFileName {
+func EscapeName(collection string) string { return EscapeNameFor(collection, ".gz") }
+
+// EscapeNameFor is EscapeName for files with another compression's suffix: a longer one
+// leaves less room for the name.
+func EscapeNameFor(collection, suffix string) string {
+	esc, less := url.QueryEscape(collection), max(0, len(suffix)-len(".gz"))
+	if len(esc) <= maxFileName-less {
 		return esc
 	}
 	sum := sha1.Sum([]byte(collection)) //nolint:gosec // see above
-	return esc[:cutFileName] + "%24" + base64.RawURLEncoding.EncodeToString(sum[:])
+	return esc[:cutFileName-less] + "%24" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 // UnescapeName is the inverse of EscapeName. cut says that the name was too long for a
 // file name: then name is not the collection's, which stands in the metadata file.
 func UnescapeName(file string) (name string, cut bool, err error) {
 	name, err = url.QueryUnescape(file)
+	if err != nil && isCut(file) {
+		return "", true, nil // the cut went through an escape
+	}
 	if err != nil {
 		return "", false, fmt.Errorf("file name %#q is not a percent-encoded collection name: %w", file, err)
 	}
-	const hash = 27 // base64 of 20 bytes
-	cut = len(file) == cutFileName+len("%24")+hash && strings.HasPrefix(file[cutFileName:], "%24")
-	return name, cut, nil
+	return name, isCut(file), nil
+}
+
+// isCut tells by the encoded $, which no collection's name has, and the digest's length.
+func isCut(file string) bool {
+	const tail = len("%24") + 27 // base64 of 20 bytes
+	n := len(file)
+	return n > maxFileName-8 && n <= maxFileName && strings.HasPrefix(file[n-tail:], "%24")
 }
 
 // SplitNamespace splits "db.coll.with.dots" at the first dot.

@@ -172,6 +172,14 @@ func TestHead(t *testing.T) {
 	if h, ok := c.Head(); !ok || h.Kind != Slice || h.End != at(20) {
 		t.Errorf("head %+v", h)
 	}
+	dead := New([]Backup{full("A", 5, 10), slice(10, 20), full("B", 12, 15)}, []Gap{{From: at(20)}})
+	if h, _ := dead.Head(); h.End != at(20) {
+		t.Errorf("only a dead run: head %+v", h)
+	}
+	dead = New([]Backup{full("A", 5, 10), slice(10, 30), full("B", 31, 35)}, []Gap{{From: at(30)}})
+	if h, _ := dead.Head(); h.ID != "B" {
+		t.Errorf("a live run beside a dead one: head %+v", h)
+	}
 	if n, ok := c.Newest(); !ok || n != at(20) {
 		t.Errorf("newest %v", n)
 	}

@@ -128,18 +128,37 @@ func (c *Coverage) runFor(p Backup) int {
 	return -1
 }
 
-// Head is the backup whose end the next slice starts from: the newest end of all.
-func (c *Coverage) Head() (Backup, bool) {
-	if len(c.Backups) == 0 {
-		return Backup{}, false
-	}
-	head := c.Backups[len(c.Backups)-1]
-	for _, b := range c.Backups { // at the same end a slice tells more: the chain was being continued
-		if b.End == head.End && b.Kind != Full {
-			head = b
+// Head is the backup whose end the next slice starts from: the newest end of all. A run that a
+// recorded gap begins at is dead, the server does not have its end any more: its end is the head
+// only if there is no other.
+func (c *Coverage) Head() (head Backup, ok bool) {
+	for _, dead := range []bool{false, true} {
+		for i := range c.Runs {
+			r := &c.Runs[i]
+			if c.dead(r) != dead {
+				continue
+			}
+			for _, p := range r.Pieces {
+				// At the same end a slice tells more: the chain was being continued.
+				if d := Compare(p.End.TS, head.End.TS); d > 0 || d == 0 && head.Kind == Full {
+					head, ok = p, true
+				}
+			}
+		}
+		if ok {
+			return head, true
 		}
 	}
-	return head, true
+	return head, false
+}
+
+func (c *Coverage) dead(r *Run) bool {
+	for _, g := range c.Gaps {
+		if g.From == r.End {
+			return true
+		}
+	}
+	return false
 }
 
 // Newest is the newest restorable moment.
