@@ -274,7 +274,7 @@ func parseSchemaBound(d bson.Raw, k string, v bson.Value) (schemaRule, error) {
 	if open {
 		spec.Bool(exclusive, true)
 	}
-	return &boundRule{k, Comparison{selfPath, op, v}, spec.Finish()}, nil
+	return &boundRule{k, Comparison{Path: selfPath, Op: op, Value: v}, spec.Finish()}, nil
 }
 
 func parseMultipleOf(v bson.Value) (schemaRule, error) {
