@@ -50,8 +50,6 @@ func run(args []string) int {
 		return runRestore(args[1:], true)
 	case "mongodump":
 		return runDump(args[1:], true)
-	case "mongorestore":
-		return runRestore(true, args[1:])
 	case "bsondump":
 		return runBSONDump(args[1:], true)
 	}
