@@ -142,6 +142,9 @@ func (ts *Timeseries) MetaFilter(f bson.Raw) (bson.Raw, bool) {
 func (ts *Timeseries) SeriesIndex(spec bson.Raw) (out bson.Raw, ok bool) {
 	if o := spec.Get(originalSpec).Doc(); o != nil {
 		b := bson.NewBuilder(nil)
+		if !o.Has("v") {
+			b.Int32("v", 2)
+		}
 		for k, v := range o.Elems() {
 			if k != "ns" {
 				b.Append(k, v)

@@ -62,9 +62,6 @@ func (r *Restore) restoreData(ctx context.Context) error {
 	} else {
 		err = r.restoreFiles(ctx)
 	}
-	if err == nil && !r.o.Original {
-		err = r.restoreViews(ctx)
-	}
 	if err != nil {
 		r.pool.fail(err)
 	}

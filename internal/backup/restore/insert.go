@@ -12,6 +12,7 @@ import (
 	driver "go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 
 	"github.com/cairndb/cairn/internal/bson"
 )
@@ -366,12 +367,18 @@ func transient(err error) bool {
 	if mongo.IsNetworkError(err) || mongo.IsTimeout(err) {
 		return true
 	}
-	var ce mongo.CommandError
-	if !errors.As(err, &ce) {
-		var sel interface{ Error() string }
-		return errors.As(err, &sel) && bytes.Contains([]byte(err.Error()), []byte("server selection error"))
+	var again interface{ Retryable() bool } // a connection that went while it was waited for
+	if errors.As(err, &again) && again.Retryable() {
+		return true
 	}
-	return ce.HasErrorLabel("RetryableWriteError") || ce.HasErrorLabel("SystemOverloadedError") || transientConcern(int(ce.Code))
+	var sel topology.ServerSelectionError
+	var closed topology.WaitQueueTimeoutError
+	if errors.As(err, &sel) || errors.As(err, &closed) {
+		return true
+	}
+	var ce mongo.CommandError
+	return errors.As(err, &ce) &&
+		(ce.HasErrorLabel("RetryableWriteError") || ce.HasErrorLabel("SystemOverloadedError") || transientConcern(int(ce.Code)))
 }
 
 // transientConcern are the codes that drivers retry writes after.
