@@ -309,7 +309,7 @@ func (f *fuller) signOff(ctx context.Context, all []copied) (*repo.Manifest, err
 		return nil, err
 	}
 	m := &repo.Manifest{Kind: string(chain.Full), Source: f.org.name, ServerVersion: f.org.version, Tool: f.env.Tool,
-		Start: toPosition(f.tail.first), End: toPosition(f.tail.last), Options: map[string]string{"order": "natural"},
+		Start: toPosition(f.tail.first), End: toPosition(f.tail.last), Options: map[string]string{optionOrder: "natural", optionEnd: entryHash(f.tail.lastRaw)},
 		Counts: map[string]int64{countEntries: f.tail.entries, countCollections: int64(len(all))},
 		Sizes:  map[string]int64{sizeOplog: f.tail.bytes}}
 	details := fullDetails{Base: toPosition(f.base), written: f.tail.written}

@@ -99,7 +99,7 @@ func (e *Env) incr(ctx context.Context, org *origin, lk *repo.Lock, o IncrOption
 		return out, err
 	}
 	out.From, out.To = head.End, head.End
-	s := &slicer{env: e, org: org, lk: lk, parent: head.ID}
+	s := &slicer{env: e, org: org, lk: lk, parent: head.ID, joint: st.Manifests[head.ID].Options[optionEnd]}
 	defer func() { err = errors.Join(err, s.abort()) }()
 	commit := func() error {
 		if s.empty() {

@@ -67,7 +67,7 @@ func everyMoment(t *testing.T, seed uint64) {
 		h.step()
 	}
 	must(e.Full(ctx, FullOptions{}))(t)
-	h.step()
+	h.insert()
 	must(e.Incr(ctx, IncrOptions{}))(t)
 	backups := rand.New(rand.NewPCG(seed, 2))
 	var wg sync.WaitGroup
