@@ -56,7 +56,7 @@ type RunStatus struct {
 	Captured chain.OpTime // newest entry that was read
 	Stored   chain.OpTime // newest entry that was signed off
 	// StoredAt is when that was.
-	StoredAt time.Time
+	StoredAt        time.Time
 	Slices, Entries int64
 	Bytes           int64
 	Fulls           int64
