@@ -46,10 +46,10 @@ func run(args []string) int {
 	switch strings.TrimSuffix(filepath.Base(args[0]), ".exe") {
 	case "mongod":
 		return report("mongod", runServe("mongod", args[1:]))
+	case "mongorestore":
+		return runRestore(args[1:], true)
 	case "mongodump":
 		return runDump(args[1:], true)
-	case "mongorestore":
-		return runRestore(true, args[1:])
 	case "bsondump":
 		return runBSONDump(args[1:], true)
 	}
@@ -60,7 +60,7 @@ func run(args []string) int {
 		SilenceUsage:  true,
 		Version:       version,
 	}
-	root.AddCommand(newServeCommand(), newInspectCommand(), newVersionCommand(), newDumpCommand(), newRestoreCommand(), newBSONDumpCommand())
+	root.AddCommand(newServeCommand(), newInspectCommand(), newVersionCommand(), newDumpCommand(), newRestoreCommand(), newBSONDumpCommand(), newBackupCommand())
 	root.SetArgs(args[1:])
 	return report("cairn", root.Execute())
 }
@@ -77,9 +77,6 @@ func report(prog string, err error) int {
 	var e *exitError
 	if !errors.As(err, &e) {
 		e = &exitError{exitUsage, err} // cobra's own errors are about the command line
-	}
-	if e.err == nil { // it was said already
-		return e.code
 	}
 	fmt.Fprintf(os.Stderr, "%s: %v\n", prog, e.err)
 	if e.code == exitUsage {

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -17,44 +15,24 @@ func newRestoreCommand() *cobra.Command {
 		Use:                "restore",
 		Short:              "Restore a dump of cairn dump or mongodump",
 		DisableFlagParsing: true, // its command line is mongorestore's
-		RunE: func(_ *cobra.Command, args []string) error {
-			return exitWith(runRestore(false, args))
-		},
+		RunE:               func(_ *cobra.Command, args []string) error { return codeOf(runRestore(args, false)) },
 	}
 }
 
-// exitWith makes an error of an exit code whose reason was said already.
-func exitWith(code int) error {
-	if code == exitOK {
-		return nil
-	}
-	return &exitError{code: code}
-}
-
-// runRestore is `cairn restore` and, with original, mongorestore.
-func runRestore(original bool, args []string) int {
+// runRestore is mongorestore, or `cairn restore`.
+func runRestore(args []string, original bool) int {
 	o, err := restore.ParseOptions(tool.Config{Version: toolVersion(original), Commit: commit}, original, args)
-	if errors.Is(err, tool.ErrVerbosity) {
-		fmt.Fprintln(os.Stderr, err)
-		return 255
+	if err != nil {
+		return refuse(o.Config.Name, "error parsing command line options: ", err)
+	}
+	if helpOrVersion(o.Options) {
+		return exitOK
 	}
 	log := tool.NewLog(os.Stderr, o.LogLevel())
 	for _, w := range o.Warnings {
 		log.Always("%s", w)
 	}
-	if err != nil {
-		log.Always("error parsing command line options: %s", err)
-		log.Always("try '%s --help' for more information", o.Config.Name)
-		return exitFailure
-	}
-	switch {
-	case o.General.Help:
-		o.WriteHelp(os.Stdout)
-		return exitOK
-	case o.General.Version:
-		fmt.Print(o.VersionText())
-		return exitOK
-	}
+	toolProcess(o.General.MaxProcs)
 	o.Stdin = os.Stdin
 	ctx, stop := tool.WithSignals(context.Background(), log, func() { os.Exit(exitFailure) })
 	defer stop()
@@ -69,7 +47,7 @@ func runRestore(original bool, args []string) int {
 		log.Always("error getting server version: %v", err)
 		return exitFailure
 	}
-	progress := tool.NewProgress(log, tool.ProgressOptions{Terminal: os.Stderr})
+	progress := toolProgress(log, original)
 	result, err := restore.New(o, client, server, log, progress).Run(ctx)
 	progress.Stop()
 	if err != nil {

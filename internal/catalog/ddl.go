@@ -104,6 +104,16 @@ func (c *Catalog) create(ctx context.Context, ns Namespace, options bson.Raw, uu
 	if err != nil {
 		return nil, err
 	}
+	if opts.Timeseries != nil && !ns.IsBuckets() {
+		f, err := c.createTimeseries(ctx, ns, opts, uuid)
+		if errors.Is(err, errNothing) {
+			return nil, nil
+		}
+		return f, err
+	}
+	if err := checkBuckets(ns, opts); err != nil {
+		return nil, err
+	}
 	f, err := c.runDDL(ctx, func(_ *ddl, ch *change) error {
 		if err := ch.mayCreate(ns, opts); err != nil {
 			return err
@@ -118,6 +128,18 @@ func (c *Catalog) create(ctx context.Context, ns Namespace, options bson.Raw, uu
 		return nil, nil
 	}
 	return f, err
+}
+
+// checkBuckets refuses buckets without the options of their collection, and those options
+// elsewhere.
+func checkBuckets(ns Namespace, opts *CollectionOptions) error {
+	switch {
+	case ns.IsBuckets() && (opts.Timeseries == nil || !opts.Clustered || opts.Validator == nil):
+		return mongoerr.New(mongoerr.InvalidOptions, "%s cannot be made without the time-series collection that it belongs to", ns)
+	case !ns.IsBuckets() && opts.Clustered:
+		return unsupportedOption("clusteredIndex")
+	}
+	return nil
 }
 
 // createImplicitly makes the collection of a first write.
@@ -164,8 +186,11 @@ func (ch *change) createLogged(ns Namespace, uuid bson.UUID, opts *CollectionOpt
 	if err != nil {
 		return nil, err
 	}
-	o := bson.NewBuilder(nil).Str("create", ns.Coll).AppendElems(opts.Raw).AppendDoc("idIndex", idIndexSpec(opts.Collation).Raw).Finish()
-	return coll, ch.log(nil, ns, uuid, o, nil)
+	o := bson.NewBuilder(nil).Str("create", ns.Coll).AppendElems(opts.Raw)
+	if !opts.Clustered {
+		o.AppendDoc("idIndex", idIndexSpec(opts.Collation).Raw)
+	}
+	return coll, ch.log(nil, ns, uuid, o.Finish(), nil)
 }
 
 // maxViewDepth is how many views may stand on each other.
@@ -276,15 +301,19 @@ func (c *Catalog) Drop(ctx context.Context, ns Namespace) (*DropResult, error) {
 	}
 	res := &DropResult{}
 	f, err := c.runDDL(ctx, func(d *ddl, ch *change) error {
+		coll := ch.e.v.Timeseries(ns)
 		if ch.e.v.View(ns) != nil {
-			res.View = true
-			return ch.changeView(ctx, ns, nil)
-		}
-		coll := ch.e.v.Lookup(ns)
-		if coll == nil {
+			if err := ch.changeView(ctx, ns, nil); err != nil {
+				return err
+			}
+			if res.View = coll == nil; res.View {
+				return nil
+			}
+			coll = ch.e.v.ByUUID(coll.UUID)
+		} else if coll = ch.e.v.Lookup(ns); coll == nil {
 			return mongoerr.New(mongoerr.NamespaceNotFound, "ns not found")
 		}
-		res.Indexes = len(coll.indexes)
+		res.Indexes = coll.shown(len(coll.indexes))
 		return d.drop(ch, coll)
 	})
 	res.Future = f

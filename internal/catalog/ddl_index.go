@@ -27,6 +27,17 @@ func (c *Catalog) CreateIndexes(ctx context.Context, ns Namespace, specs []bson.
 	if err := ValidateWritable(ns); err != nil {
 		return nil, err
 	}
+	if coll := c.Pin().Timeseries(ns); coll != nil {
+		ns = coll.NS
+		buckets := make([]bson.Raw, len(specs))
+		for i := range specs {
+			var err error
+			if buckets[i], err = coll.Options.Timeseries.BucketIndex(specs[i]); err != nil {
+				return nil, err
+			}
+		}
+		specs = buckets
+	}
 	return c.createIndexes(ctx, ns, specs, nil)
 }
 
@@ -82,7 +93,7 @@ func (c *Catalog) tryCreateIndexes(ctx context.Context, ns Namespace, specs []*I
 		res.Future = build.future
 	}
 	if coll := c.Pin().Lookup(ns); coll != nil {
-		res.After = len(coll.Indexes())
+		res.After = coll.shown(len(coll.Indexes()))
 	}
 	return nil, nil
 }
@@ -100,7 +111,7 @@ func (c *Catalog) planIndexes(d *ddl, ns Namespace, specs []*IndexSpec, res *Cre
 			return nil, nil, err
 		}
 	}
-	res.Before = len(coll.Indexes())
+	res.Before = coll.shown(len(coll.Indexes()))
 	todo, wait, err := coll.newIndexes(specs)
 	switch {
 	case err != nil || wait != nil:
@@ -134,6 +145,9 @@ func (d *ddl) createForIndexes(ns Namespace, res *CreateIndexesResult) (coll *Co
 		return nil, err
 	}
 	opts, err := ParseCollectionOptions(bson.Empty)
+	if err == nil {
+		err = checkBuckets(ns, opts)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -294,6 +308,16 @@ func (c *Catalog) DropIndexes(ctx context.Context, ns Namespace, which bson.Valu
 	if err := ValidateNamespace(ns); err != nil {
 		return nil, err
 	}
+	if coll := c.Pin().Timeseries(ns); coll != nil {
+		ns = coll.NS
+		if which.Type == bson.TypeDocument {
+			key, _, err := coll.Options.Timeseries.BucketKey(which.Doc())
+			if err != nil {
+				return nil, err
+			}
+			which = key.Value()
+		}
+	}
 	res := &DropIndexesResult{}
 	f, err := c.runDDL(ctx, func(d *ddl, ch *change) error {
 		if ch.e.v.View(ns) != nil {
@@ -303,7 +327,7 @@ func (c *Catalog) DropIndexes(ctx context.Context, ns Namespace, which bson.Valu
 		if coll == nil {
 			return mongoerr.New(mongoerr.NamespaceNotFound, "ns not found %s", ns)
 		}
-		res.Was = len(coll.indexes)
+		res.Was = coll.shown(len(coll.indexes))
 		list, err := coll.chooseIndexes(which)
 		if err != nil {
 			return err

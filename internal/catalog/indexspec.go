@@ -183,6 +183,11 @@ func (s *IndexSpec) field(raw bson.Raw, key string, v bson.Value, version *int64
 			return false, specType(key, v, "an object")
 		}
 		return true, nil
+	case originalSpec: // what an index on buckets was asked for as
+		if v.Type != bson.TypeDocument {
+			return false, specType(key, v, "an object")
+		}
+		return true, nil
 	case "ns": // written by servers before 4.4
 	case "wildcardProjection":
 		if v.Type != bson.TypeDocument {
@@ -343,7 +348,7 @@ func (s *IndexSpec) check(raw bson.Raw) error {
 		return cannotCreate("index name cannot contain NUL bytes")
 	case s.Sparse && s.PartialFilter != nil:
 		return cannotCreate("cannot mix \"partialFilterExpression\" and \"sparse\" options")
-	case s.TTL && s.Key.Len() != 1:
+	case s.TTL && s.Key.Len() != 1 && !raw.Has(originalSpec):
 		return cannotCreate("TTL indexes are single-field indexes, compound indexes do not support TTL. Index spec: %s", raw)
 	}
 	return nil

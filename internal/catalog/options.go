@@ -23,6 +23,14 @@ type CollectionOptions struct {
 	Collation        *collate.Collator // nil: simple
 	PrePostImages    bool              // changeStreamPreAndPostImages.enabled
 
+	// Timeseries is set for the buckets of a time-series collection, and in create for the
+	// collection itself. Expires and ExpireAfter are its expireAfterSeconds.
+	Timeseries  *Timeseries
+	Expires     bool
+	ExpireAfter int64
+	// Clustered says that the index on _id is not shown: the documents are their own.
+	Clustered bool
+
 	ViewOn   string // views only
 	Pipeline bson.Array
 }
@@ -46,6 +54,8 @@ func ParseCollectionOptions(raw bson.Raw) (*CollectionOptions, error) {
 			b.IntOrLong(key, o.Size)
 		case key == "collation":
 			b.AppendDoc(key, o.Collation.Spec())
+		case key == "timeseries":
+			b.AppendDoc(key, o.Timeseries.Raw)
 		default:
 			b.Append(key, v)
 		}
@@ -109,14 +119,20 @@ func (o *CollectionOptions) field(key string, v bson.Value) (keep bool, err erro
 		}
 		return key == "comment", nil
 	case "autoIndexId":
-		if !v.Truthy() {
+		if !v.Truthy() { // since 4.0 MongoDB takes it in local only
 			return false, unsupportedOption("autoIndexId: false")
 		}
 		return false, nil
 	case "clusteredIndex":
-		return false, unsupportedOption("clusteredIndex")
-	case "timeseries", "expireAfterSeconds":
-		return false, unsupportedOption("timeseries")
+		if v.Type != bson.TypeBool || !v.Bool() { // true is what buckets have
+			return false, unsupportedOption("clusteredIndex")
+		}
+		o.Clustered = true
+	case "timeseries":
+		o.Timeseries, err = parseTimeseries(v)
+	case "expireAfterSeconds":
+		o.ExpireAfter, o.Expires, err = expireOption(v)
+		return o.Expires, err
 	case "uuid", "idIndex": // beside the options in dumps and entries; whoever makes the collection looks at them
 		return false, nil
 	default:
@@ -131,6 +147,10 @@ func (o *CollectionOptions) check() error {
 		return mongoerr.New(mongoerr.InvalidOptions, "the 'size' field is required when 'capped' is true")
 	case !o.Capped && (o.Size != 0 || o.Max != 0):
 		return mongoerr.New(mongoerr.InvalidOptions, "the 'capped' field needs to be true when either the 'size' or 'max' fields are present")
+	case o.Expires && o.Timeseries == nil:
+		return invalidTimeseries("'expireAfterSeconds' is only supported on time-series collections or when the 'clusteredIndex' option is specified")
+	case o.Clustered && o.Timeseries == nil:
+		return unsupportedOption("clusteredIndex")
 	case o.Pipeline != nil && o.ViewOn == "":
 		return mongoerr.New(mongoerr.InvalidOptions, "'pipeline' requires 'viewOn' to also be specified")
 	case o.ViewOn != "" && (o.Capped || o.Validator != nil || o.Temp):

@@ -66,6 +66,9 @@ func inPlan(err error) error {
 }
 
 func (l *Local) checkFindAndModify(r *FindAndModifyRequest) error {
+	if l.seriesBuckets(r.NS) != nil {
+		return mongoerr.New(mongoerr.InvalidOptions, "Cannot perform a findAndModify on a time-series collection: %s", r.NS)
+	}
 	return l.checkWritable(r.NS)
 }
 

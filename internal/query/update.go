@@ -23,6 +23,10 @@ const maxUpsertRetries = 100
 // Update implements Executor.
 func (l *Local) Update(op *OpContext, r *UpdateRequest) (*WriteReply, error) {
 	defer l.noteLastOp(op)
+	series := l.seriesBuckets(r.NS)
+	if series != nil {
+		r = &UpdateRequest{NS: series.NS, Updates: r.Updates, Unordered: r.Unordered, BypassValidation: r.BypassValidation, Let: r.Let}
+	}
 	if err := l.checkWritable(r.NS); err != nil {
 		return nil, err
 	}
@@ -36,7 +40,7 @@ func (l *Local) Update(op *OpContext, r *UpdateRequest) (*WriteReply, error) {
 			rep.addPrior(prior, i, op.statement(i))
 			continue
 		}
-		res, err := l.updateStatement(op, r, i)
+		res, err := l.updateStatement(op, r, i, series)
 		if res != nil {
 			rep.N += res.matched
 			rep.NModified += res.modified
@@ -86,6 +90,9 @@ type updateOp struct {
 	// collation is the request's, coll what came of it.
 	collation bson.Raw
 	coll      *collate.Collator
+	// series is set if the documents are buckets of a time-series collection that was
+	// addressed itself: what is counted are its measurements.
+	series *catalog.Collection
 	// supplied is inserted as it is when an upsert finds nothing ($merge).
 	supplied bson.Raw
 	info     *catalog.WriteInfo
@@ -101,12 +108,18 @@ type updateOp struct {
 }
 
 // updateStatement runs statement i of r.
-func (l *Local) updateStatement(op *OpContext, r *UpdateRequest, i int) (*updateOp, error) {
-	s := &r.Updates[i]
+func (l *Local) updateStatement(op *OpContext, r *UpdateRequest, i int, series *catalog.Collection) (*updateOp, error) {
+	s := r.Updates[i]
+	if series != nil {
+		var err error
+		if s, err = seriesUpdate(s, series.Options.Timeseries); err != nil {
+			return nil, err
+		}
+	}
 	if op.HasTxn && s.Multi {
 		return nil, mongoerr.New(mongoerr.InvalidOptions, "Cannot use (or request) retryable writes with multi=true")
 	}
-	u := &updateOp{l: l, op: op, ns: r.NS, sort: s.Sort, hint: s.Hint, multi: s.Multi, upsert: s.Upsert, bypass: r.BypassValidation, info: op.writeInfo(i), collation: s.Collation}
+	u := &updateOp{l: l, op: op, ns: r.NS, sort: s.Sort, hint: s.Hint, multi: s.Multi, upsert: s.Upsert, bypass: r.BypassValidation, info: op.writeInfo(i), collation: s.Collation, series: series}
 	if s.UpsertSupplied {
 		if u.supplied = s.Constants.Get("new").Doc(); u.supplied == nil {
 			return nil, mongoerr.New(mongoerr.FailedToParse, "the parameter 'upsertSupplied' is set to 'true', but no document was supplied")
@@ -407,13 +420,17 @@ func (u *updateOp) matches(doc bson.Raw) (bool, error) {
 }
 
 func (u *updateOp) count(before, after bson.Raw) {
-	u.matched++
+	n := int64(1)
+	if u.series != nil {
+		n = bucketCount(before, u.series.Options.Timeseries)
+	}
+	u.matched += n
 	u.op.Stats.NMatched++
 	switch {
 	case u.up == nil:
 		u.op.Stats.NDeleted++
 	case &before[0] != &after[0]:
-		u.modified++
+		u.modified += n
 		u.op.Stats.NModified++
 	}
 	if u.keep {

@@ -2,9 +2,11 @@ package restore
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -52,16 +54,13 @@ func (r *Restore) restoreData(ctx context.Context) error {
 	r.pool = newPool(ctx, r.client, r.server, r.log, all, producers, insertOptions{
 		writeConcern: r.writeConcern(), unacknowledged: !r.o.Acknowledged(),
 		bypassValidation: r.o.Output.BypassDocumentValidation, objcheck: r.o.Input.Objcheck,
-		stopOnError: r.o.Output.StopOnError, logEach: r.o.Original, retry: retryFor,
+		stopOnError: r.o.Output.StopOnError, logEach: r.o.Original, retry: retryFor, sessions: r.sessions,
 	})
 	var err error
 	if r.archive != nil {
 		err = r.restoreArchive(ctx)
 	} else {
 		err = r.restoreFiles(ctx)
-	}
-	if err == nil && !r.o.Original {
-		err = r.restoreViews(ctx)
 	}
 	if err != nil {
 		r.pool.fail(err)
@@ -154,7 +153,11 @@ func (r *Restore) restoreFile(ctx context.Context, t *task) error {
 	if t.location == "-" {
 		in, err = r.openStdin()
 	} else {
-		in, err = openFile(t.path, t.form)
+		var h io.Writer
+		if sum, ok := r.expect.file(t.path); ok && sum.SHA256 != "" {
+			h = sha256.New()
+		}
+		in, err = openChecked(t.path, t.form, h)
 		if err != nil {
 			err = fmt.Errorf("error reading BSON file %#q: %v", t.path, err)
 		}
@@ -166,6 +169,13 @@ func (r *Restore) restoreFile(ctx context.Context, t *task) error {
 	defer bar.Done()
 	sink := &dataSink{r: r, t: t, l: l, bar: bar, in: in, skip: r.state.skip(t)}
 	err = readDocuments(in, maxDocument, sink.Documents)
+	if err == nil {
+		if sum, ok := r.expect.file(t.path); ok {
+			if err = in.check(t.path, sum); err != nil {
+				_ = l.wait()
+			}
+		}
+	}
 	if err == nil {
 		err = l.wait()
 	} else if r.pool.error() == nil && ctx.Err() == nil {
@@ -191,11 +201,9 @@ type dataSink struct {
 	in   *input // nil in an archive, whose position is not the namespace's
 	last int64
 	skip int64 // documents that an earlier restore has put in
-	sum  sum   // for the manifest
 }
 
 func (s *dataSink) Documents(block []byte) error {
-	s.sum.add(block)
 	if s.in != nil {
 		pos := s.in.Pos()
 		s.bar.Add(pos - s.last)
@@ -299,6 +307,9 @@ func (t *task) capped() bool { return t.meta != nil && lookup(t.meta.Options, "c
 func (r *Restore) end(t *task, l *loader, err error) error {
 	res, fail := l.outcome()
 	res.add(l.before)
+	if r.o.Original && !r.o.Acknowledged() {
+		res = Result{} // the original does not know either
+	}
 	r.mu.Lock()
 	r.results[t.src] = &nsResult{Result: res, failures: fail}
 	r.mu.Unlock()
@@ -312,6 +323,9 @@ func (r *Restore) end(t *task, l *loader, err error) error {
 	}
 	if res.Successes+res.Failures != res.Read && r.o.Acknowledged() {
 		return fmt.Errorf("%d documents were read, %d were restored and %d failed: the rest is unaccounted for", res.Read, res.Successes, res.Failures)
+	}
+	if err := r.checkCount(t, res.Read); err != nil {
+		return err
 	}
 	return r.state.end(t, res)
 }

@@ -75,7 +75,9 @@ func sniff(head []byte, bson bool) form {
 // what went in.
 type input struct {
 	r     io.Reader
+	raw   io.Reader // what is packed
 	pos   atomic.Int64
+	hash  io.Writer // gets what is packed as it is read; nil: nothing does
 	close []func() error
 }
 
@@ -94,40 +96,47 @@ func (in *input) Close() error {
 	return err
 }
 
+// counter reads the packed bytes of an input.
 type counter struct {
-	r   io.Reader
-	pos *atomic.Int64
+	r  io.Reader
+	in *input
 }
 
 func (c counter) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	c.pos.Add(int64(n))
+	c.in.pos.Add(int64(n))
+	if c.in.hash != nil {
+		_, _ = c.in.hash.Write(p[:n]) // a hash takes everything
+	}
 	return n, err
 }
 
 // openFile opens a file of a known form.
-func openFile(path string, f form) (*input, error) {
+func openFile(path string, f form) (*input, error) { return openChecked(path, f, nil) }
+
+// openChecked is openFile with something that gets the packed bytes as they are read.
+func openChecked(path string, f form, h io.Writer) (*input, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	in := &input{close: []func() error{file.Close}}
-	if err := in.unpack(counter{file, &in.pos}, f); err != nil {
+	in := &input{close: []func() error{file.Close}, hash: h}
+	if err := in.unpack(counter{file, in}, f); err != nil {
 		return nil, errors.Join(err, in.Close())
 	}
 	return in, nil
 }
 
 // openStream reads a stream whose form is told from its first bytes.
-func openStream(r io.Reader, bson bool) (*input, error) {
-	in := &input{}
+func openStream(r io.Reader, bson bool, h io.Writer) (*input, error) {
+	in := &input{hash: h}
 	head := make([]byte, 16)
 	n, err := io.ReadFull(r, head)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, err
 	}
 	head = head[:n]
-	whole := counter{io.MultiReader(bytes.NewReader(head), r), &in.pos}
+	whole := counter{io.MultiReader(bytes.NewReader(head), r), in}
 	if err := in.unpack(whole, sniff(head, bson)); err != nil {
 		return nil, errors.Join(err, in.Close())
 	}
@@ -135,6 +144,7 @@ func openStream(r io.Reader, bson bool) (*input, error) {
 }
 
 func (in *input) unpack(r io.Reader, f form) error {
+	in.raw = r
 	switch f {
 	case gzipped:
 		z, err := gzip.NewReader(r)

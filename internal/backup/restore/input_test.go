@@ -132,7 +132,7 @@ func TestForms(t *testing.T) {
 		if err := in.Close(); err != nil {
 			t.Error(err)
 		}
-		if in, err = openStream(iotest.HalfReader(bytes.NewReader(packed)), true); err != nil {
+		if in, err = openStream(iotest.HalfReader(bytes.NewReader(packed)), true, nil); err != nil {
 			t.Fatal(err)
 		}
 		if all, err := io.ReadAll(in); err != nil || !bytes.Equal(all, docs) {

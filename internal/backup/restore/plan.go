@@ -638,7 +638,4 @@ func (p *plan) conflicts() []string {
 	return out
 }
 
-// manifestName is the file in which a dump of `cairn dump --manifest` says what it holds.
-const manifestName = "manifest.json"
-
 func trimBuckets(coll string) string { return strings.TrimPrefix(coll, tool.BucketPrefix) }

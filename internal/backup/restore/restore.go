@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,6 +37,7 @@ type Restore struct {
 	plan     *plan
 	catalog  *indexCatalog
 	pool     *pool
+	sessions *sessions
 	state    *state
 	expect   *expectation // what a manifest says, nil without one
 
@@ -60,7 +62,7 @@ type nsResult struct {
 
 // New makes a run against a connected server. progress may be nil.
 func New(o *Options, client *mongo.Client, server tool.Server, log *tool.Log, progress *tool.Progress) *Restore {
-	return &Restore{o: o, client: client, server: server, log: log, progress: progress, catalog: newIndexCatalog(),
+	return &Restore{o: o, client: client, server: server, log: log, progress: progress, sessions: &sessions{client: client}, catalog: newIndexCatalog(),
 		existing: map[string]map[string]bool{}, results: map[string]*nsResult{}}
 }
 
@@ -70,6 +72,7 @@ func (r *Restore) Run(ctx context.Context) (Result, error) {
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		err = cause // what was under way failed because of it
 	}
+	r.sessions.end(ctx)
 	for _, s := range r.specials {
 		err = errors.Join(err, s.close())
 	}
@@ -110,7 +113,7 @@ func (r *Restore) run(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, f := range []func() error{r.readSystemIndexes, r.readMetadata, r.openState, func() error { return r.preflight(ctx) }} {
+	for _, f := range []func() error{r.loadManifest, r.readSystemIndexes, r.readMetadata, r.openState, func() error { return r.preflight(ctx) }} {
 		if err := f(); err != nil {
 			return fmt.Errorf("restore error: %w", err)
 		}
@@ -319,7 +322,11 @@ func (r *Restore) openArchiveFile(path string) (*input, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, err := openStream(file, false)
+	var h io.Writer
+	if _, err := os.Stat(path + "." + manifestName); err == nil && !r.o.Own.NoVerify {
+		h = sha256.New()
+	}
+	in, err := openStream(file, false, h)
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
@@ -334,9 +341,9 @@ func (r *Restore) openStdin() (*input, error) {
 		if r.o.Input.Gzip {
 			f = gzipped
 		}
-		return in, in.unpack(counter{r.o.Stdin, &in.pos}, f)
+		return in, in.unpack(counter{r.o.Stdin, in}, f)
 	}
-	return openStream(r.o.Stdin, r.o.Input.Archive == "")
+	return openStream(r.o.Stdin, r.o.Input.Archive == "", nil)
 }
 
 // readPreludeFile reads the prelude.json of a dump directory, which lies in the target or
@@ -428,12 +435,12 @@ func (r *Restore) readMetadata() error {
 			continue
 		}
 		r.say("reading metadata for %#q from %#q", t.namespace(), t.metaLocation)
+		if err := r.checkMetadataSum(t); err != nil {
+			return err
+		}
 		text, err := t.metadata()
 		if err != nil {
 			return fmt.Errorf("error reading metadata from %v: %v", t.metaLocation, err)
-		}
-		if err := r.checkMetadataSum(t, text); err != nil {
-			return err
 		}
 		m, err := ParseMetadata(text)
 		if err != nil {

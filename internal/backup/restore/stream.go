@@ -121,7 +121,7 @@ func (s *archiveSink) End(ok bool) error {
 	s.bar.Done()
 	r := s.r
 	done := func() {
-		err := r.end(s.t, s.l, s.finish(ok))
+		err := r.end(s.t, s.l, nil)
 		p := r.pool
 		p.mu.Lock()
 		if err != nil && p.err == nil {
@@ -159,7 +159,7 @@ func (s *oplogSink) start() error {
 		return nil
 	}
 	r := s.a.r
-	if r.archive.Open() > 1 || r.state != nil {
+	if r.archive.Open() > 1 {
 		s.keep = &spool{}
 		s.a.specials[s.t] = s.keep
 		return nil
