@@ -68,7 +68,7 @@ func runDump(ctx context.Context, uri string, stdout io.Writer, args ...string) 
 	if err != nil {
 		return dump.Result{}, "", err
 	}
-	r, err := dump.Run(ctx, o, tool.NewLog(&log, 1), nil, stdout)
+	r, err := dump.Run(ctx, o, tool.NewLog(&log, 0), nil, stdout)
 	return r, log.String(), err
 }
 
@@ -98,7 +98,7 @@ func runRestore(ctx context.Context, uri string, stdin io.Reader, args ...string
 	if err != nil {
 		return "", err
 	}
-	l := tool.NewLog(&log, 1)
+	l := tool.NewLog(&log, 0)
 	_, err = restore.New(o, client, server, l, nil).Run(ctx)
 	return log.String(), err
 }
