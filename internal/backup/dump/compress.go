@@ -103,7 +103,7 @@ func newEncoder(m method) encoder {
 	case methodZstd:
 		// A window of one block: larger ones cost memory and find nothing.
 		e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(compressBlock),
-			zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithLowerEncoderMem(true), zstd.WithSingleSegment(false))
+			zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithLowerEncoderMem(true), zstd.WithSingleSegment(false))
 		return func(out, in []byte) ([]byte, error) {
 			if err != nil {
 				return nil, err

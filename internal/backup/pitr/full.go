@@ -35,6 +35,8 @@ type fullDetails struct {
 	Base repo.Position `json:"base"`
 	// Collections sums the collections up.
 	Collections []collectionSum `json:"collections"`
+	// What its oplog writes.
+	written
 }
 
 // collectionSum is one collection as it was copied.
@@ -301,7 +303,7 @@ func (f *fuller) signOff(ctx context.Context, all []copied) (*repo.Manifest, err
 		Start: toPosition(f.tail.first), End: toPosition(f.tail.last), Options: map[string]string{"order": "natural"},
 		Counts: map[string]int64{countEntries: f.tail.entries, countCollections: int64(len(all))},
 		Sizes:  map[string]int64{sizeOplog: f.tail.bytes}}
-	details := fullDetails{Base: toPosition(f.base)}
+	details := fullDetails{Base: toPosition(f.base), written: f.tail.written}
 	cat := f.w.Stream(streamCatalog)
 	for i, c := range all {
 		coll := &f.colls[i]

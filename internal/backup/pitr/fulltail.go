@@ -18,6 +18,7 @@ type fullTail struct {
 	s              *repo.Stream
 	first, last    entry.OpTime
 	entries, bytes int64
+	written        written
 
 	mu    sync.Mutex
 	moved *sync.Cond // last, until or err changed
@@ -72,6 +73,9 @@ func (t *fullTail) take(raw bson.Raw) error {
 	} else {
 		t.entries++
 		t.bytes += int64(len(raw))
+		if err := t.written.add(&e); err != nil {
+			return err
+		}
 	}
 	t.last = e.OpTime
 	t.mu.Lock()

@@ -2,6 +2,7 @@ package pitr
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -28,6 +29,7 @@ type slicer struct {
 	start, last entry.OpTime
 	entries     int64 // behind the first
 	bytes       int64
+	written     written
 }
 
 // add takes the next entry.
@@ -41,6 +43,9 @@ func (s *slicer) add(ctx context.Context, raw bson.Raw) error {
 	} else {
 		s.entries++
 		s.bytes += int64(len(raw))
+		if err := s.written.add(&e); err != nil {
+			return err
+		}
 	}
 	s.last = e.OpTime
 	if s.s == nil {
@@ -73,7 +78,7 @@ func (s *slicer) empty() bool { return s.entries == 0 }
 // idle reports whether nothing but no-ops came.
 func (s *slicer) idle() bool { return s.s == nil }
 
-// commit signs the slice off and returns its manifest. An extension of an extension replaces it.
+// commit signs the slice off and returns its manifest.
 func (s *slicer) commit(ctx context.Context) (*repo.Manifest, error) {
 	m := &repo.Manifest{Kind: string(chain.Slice), Source: s.org.name, ServerVersion: s.org.version, Tool: s.env.Tool,
 		Start: toPosition(s.start), End: toPosition(s.last), Parents: []string{s.parent},
@@ -92,6 +97,9 @@ func (s *slicer) commit(ctx context.Context) (*repo.Manifest, error) {
 			return nil, fmt.Errorf("storing the oplog slice: %w", err)
 		}
 		m.Streams = []repo.StreamRef{ref}
+		if m.Details, err = json.Marshal(&s.written); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.w.Commit(ctx, m); err != nil {
 		return nil, fmt.Errorf("signing off the oplog slice: %w", err)

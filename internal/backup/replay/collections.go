@@ -78,6 +78,7 @@ func (cs *collections) put(ns string, uuid bson.UUID) *collection {
 	c := &collection{ns: ns, uuid: uuid, number: cs.n, sendUUID: cs.t.cairn && uuid != bson.UUID{}}
 	_, coll, _ := strings.Cut(ns, ".")
 	c.oneBucket = strings.HasPrefix(coll, "system.") && !strings.HasPrefix(coll, "system.buckets.")
+	c.sendUUID = c.sendUUID && !systemNS(ns)
 	cs.byName[ns] = c
 	if uuid != (bson.UUID{}) {
 		cs.byUUID[uuid] = c
@@ -151,7 +152,7 @@ func (cs *collections) resolve(ctx context.Context, e *entry.Entry) (*collection
 
 // knows reports whether it can be told of a source's collection that it is gone.
 func (cs *collections) knows(u bson.UUID) bool {
-	return u != (bson.UUID{}) && (cs.o.PreserveUUID || cs.o.Collections != nil || cs.bySource[u] == nil && cs.wasSeen(u))
+	return u != (bson.UUID{}) && (cs.o.PreserveUUID || cs.o.Resume || cs.o.Collections != nil || cs.bySource[u] == nil && cs.wasSeen(u))
 }
 
 // wasSeen remembers the source's collections that were dropped in this replay.
@@ -179,8 +180,11 @@ func (cs *collections) lookup(ctx context.Context, db, ns string, u bson.UUID) (
 		}
 		return c, nil
 	}
-	if c := cs.byUUID[derive(u, ns)]; c != nil {
+	if c := cs.byUUID[cs.derive(u, db)]; c != nil {
 		return cs.adopt(c, u), nil
+	}
+	if named != nil && derived(named.uuid) {
+		return nil, nil // a replay has created it for another one of the source's
 	}
 	if cs.o.Collections != nil || cs.wasSeen(u) || named == nil || named.view {
 		return nil, nil
@@ -191,17 +195,28 @@ func (cs *collections) lookup(ctx context.Context, db, ns string, u bson.UUID) (
 	return cs.adopt(named, u), nil
 }
 
-// derive is the UUID on the target of the source's u, created there as ns: always the
-// same, so that a replay which is repeated knows what an earlier one has created.
-func derive(u bson.UUID, ns string) (d bson.UUID) {
+// derive is the UUID on the target of the source's u, created there in db: always the
+// same, so that a replay which is repeated knows what an earlier one has created; and
+// another one where the renames are others, as that is another copy.
+func (cs *collections) derive(u bson.UUID, db string) (d bson.UUID) {
 	h := sha256.New()
-	_, _ = h.Write([]byte("cairn replay\x00"))
+	text := func(s string) { _, _ = h.Write(append([]byte(s), 0)) }
+	text("cairn replay")
+	text(db)
+	if cs.o.Rules != nil {
+		for _, rn := range cs.o.Rules.Rename {
+			text(rn.From)
+			text(rn.To)
+		}
+	}
 	_, _ = h.Write(u[:])
-	_, _ = h.Write([]byte(ns))
 	copy(d[:], h.Sum(nil))
-	d[6], d[8] = d[6]&0x0F|0x80, d[8]&0x3F|0x80 // version 8: made in the maker's own way
+	d[6], d[8] = d[6]&0x0F|0x80, d[8]&0x3F|0x80
 	return d
 }
+
+// derived reports whether derive made u: it is of version 8, which servers do not make.
+func derived(u bson.UUID) bool { return u[6]>>4 == 8 }
 
 // systemNS reports whether a collection is one of the server's own, of which there is
 // one by its name, whatever its UUID.

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"sort"
 	"strings"
 
 	"github.com/cairndb/cairn/internal/backup/entry"
@@ -162,14 +163,11 @@ next:
 func (r *Replayer) create(e *entry.Entry) (int, string, error) {
 	cs := r.colls
 	ns := e.Namespace()
-	if e.Coll == "system.views" {
-		return 0, "system.views: the target keeps its own", nil
-	}
 	if c, err := cs.lookup(r.ctx, e.DB, ns, e.UUID); err != nil || c != nil {
 		return 0, "created before", err
 	}
 	if c := cs.byName[ns]; c != nil {
-		if cs.o.PreserveUUID || c.view || (c.source != bson.UUID{} && e.HasUUID()) {
+		if cs.o.PreserveUUID || c.view || derived(c.uuid) || (c.source != bson.UUID{} && e.HasUUID()) {
 			return 0, whyNewer, nil
 		}
 		// Somebody else's, of the same name: the entries go there, as by the original.
@@ -179,7 +177,7 @@ func (r *Replayer) create(e *entry.Entry) (int, string, error) {
 	delete(cs.o.dropped, e.UUID)
 	uuid := e.UUID
 	if e.HasUUID() && !cs.o.PreserveUUID {
-		uuid = derive(e.UUID, ns)
+		uuid = cs.derive(e.UUID, e.DB)
 	}
 	o := without(e.O, 0, "recordIdsReplicated")
 	if id := o.Get("idIndex"); !r.target.cairn && id.Type == bson.TypeDocument && id.Doc().Has("ns") {
@@ -309,6 +307,13 @@ func (r *Replayer) dropAll(e *entry.Entry, filter func(ns string) bool) (n int, 
 		r.dropped(c)
 		n++
 	}
+	if filter == nil {
+		v, _, err := r.dropViews(e)
+		if err != nil {
+			return n, "", err
+		}
+		n += v
+	}
 	if n == 0 {
 		return 0, "dropDatabase: its collections are dropped already", nil
 	}
@@ -333,12 +338,22 @@ func (r *Replayer) dropViews(e *entry.Entry) (n int, why string, err error) {
 	}
 	var views []*collection
 	for ns, c := range cs.byName {
-		if c.view && keep(ns) {
+		_, coll, _ := strings.Cut(ns, ".")
+		if (c.view || coll == "system.views" && !e.Partial) && keep(ns) {
 			views = append(views, c)
 		}
 	}
+	// The views before their collection.
+	sort.Slice(views, func(i, j int) bool { return views[i].view && !views[j].view })
 	for _, c := range views {
 		db, coll, _ := strings.Cut(c.ns, ".")
+		if !c.view && r.target.cairn {
+			if err := r.entryOf(db, &entry.Entry{Kind: entry.Drop}, c, bson.D("drop", coll)); err != nil {
+				return n, "", err
+			}
+			cs.remove(c)
+			continue
+		}
 		if err := ignore(r.run(db, bson.D("drop", coll)), codeNamespaceNotFound); err != nil {
 			return n, "", err
 		}

@@ -33,6 +33,10 @@ type Options struct {
 	// that collection was gone when the data was read. nil: not known; then an entry means
 	// the collection that has its name.
 	Collections map[bson.UUID]string
+	// Resume tells that the entries, or the first of them, were replayed into this target
+	// before: what they write to and the target does not have is taken for dropped by an
+	// entry that follows.
+	Resume bool
 	// Until is the last ts that counts; 0: none.
 	Until bson.Timestamp
 	// Applied is told, never backwards, up to where everything is applied. A replay that
@@ -74,8 +78,8 @@ type Replayer struct {
 	round  *round
 	flight *round          // being applied; nil: none
 	landed chan error      // gets the result of flight
-	done   entry.OpTime    // everything up to it is applied
-	last   entry.OpTime    // newest entry added
+	last   entry.OpTime    // newest entry seen
+	added  entry.OpTime    // newest entry that is in a round as a whole, or done
 	before []boundary      // per open transaction: the entry before its first
 	unique map[string]bool // namespaces whose unique indexes are to be looked at again
 	told   entry.OpTime
@@ -140,10 +144,14 @@ func (r *Replayer) AddEntry(e entry.Entry) error {
 			return r.fail(err)
 		}
 	}
-	if r.round.full() {
+	r.added = e.OpTime
+	switch {
+	case r.round.full():
 		if err := r.launch(); err != nil {
 			return r.fail(err)
 		}
+	case r.flight == nil && r.round.empty():
+		r.tell(r.bound())
 	}
 	return nil
 }
@@ -357,7 +365,7 @@ func (r *Replayer) bound() entry.OpTime {
 	if len(r.before) > 0 {
 		return r.before[0].before
 	}
-	return r.last
+	return r.added
 }
 
 // tell says how far everything is applied.

@@ -159,7 +159,6 @@ func TestErrors(t *testing.T) {
 		{`{"x":{"$undefined":true}}`, 2, "cannot compare to undefined"},
 		{`{"x":{"$elemMatch":{"$expr":true}}}`, 2, "unknown operator: $expr"},
 		{`{"$where":"true"}`, 115, "$where is not supported by this server"},
-		{`{"$jsonSchema":{}}`, 115, "$jsonSchema is not supported by this server"},
 		{`{"x":{"$near":[1,2]}}`, 291, "error processing query: planner returned error :: caused by :: unable to find index for $geoNear query"},
 		{`{"x":{"$nearSphere":[1,2]}}`, 291, "error processing query: planner returned error :: caused by :: unable to find index for $geoNear query"},
 		{`{"x":{"$geoWithin":{"$center":[[1,2],3]}}}`, 115, "$geoWithin is not supported by this server"},

@@ -7,7 +7,7 @@ import (
 
 // Node is one predicate of a parsed filter. The set of nodes is closed: And, Or, Nor,
 // Not, Comparison, In, Exists, TypeOp, Regex, Mod, Size, ElemMatchObject,
-// ElemMatchValue, BitTest, Expr, AlwaysTrue and AlwaysFalse ($all is parsed into an
+// ElemMatchValue, BitTest, Expr, JSONSchema, AlwaysTrue and AlwaysFalse ($all is parsed into an
 // And of Comparison, Regex and ElemMatch nodes, $ne into Not of Comparison, $nin into
 // Not of In). Trees are read-only after parsing.
 type Node interface {
@@ -182,6 +182,7 @@ const (
 	kindNor
 	kindType
 	kindExpr
+	kindJSONSchema
 	kindAlwaysFalse
 	kindAlwaysTrue
 )

@@ -76,7 +76,7 @@ func buildTable() []Row {
 		{Name: "$gt", Since: "2.0", Help: "greater", parseField: cmp(Gt)},
 		{Name: "$gte", Since: "2.0", Help: "greater or equal", parseField: cmp(Gte)},
 		{Name: "$in", Since: "2.0", Help: "equal to one of the values", parseField: parseIn},
-		{Name: "$jsonSchema", Top: true, Since: "3.6", Status: Missing, Help: "document fits a JSON schema"},
+		{Name: "$jsonSchema", Top: true, Since: "3.6", Help: "document fits a JSON schema", parseTop: parseJSONSchema},
 		{Name: "$lt", Since: "2.0", Help: "less", parseField: cmp(Lt)},
 		{Name: "$lte", Since: "2.0", Help: "less or equal", parseField: cmp(Lte)},
 		{Name: "$maxDistance", Since: "2.4", Status: Missing, Help: "limit of $near"},

@@ -67,7 +67,7 @@ func (c *Coverage) Plan(to bson.Timestamp) (Plan, error) {
 			if Compare(f.End.TS, to) > 0 || found && Compare(f.End.TS, best.Full.End.TS) <= 0 {
 				continue
 			}
-			if pieces, ok := r.cover(f.End.TS, to); ok {
+			if pieces, ok := r.Cover(f.End.TS, to); ok {
 				best, found = Plan{To: to, Full: f, Pieces: pieces}, true
 			}
 			break
@@ -79,9 +79,9 @@ func (c *Coverage) Plan(to bson.Timestamp) (Plan, error) {
 	return best, nil
 }
 
-// cover chooses pieces of the run that reach from one moment to another, each time the one
-// that reaches furthest, so that as few as possible are read.
-func (r *Run) cover(from, to bson.Timestamp) (chosen []Backup, ok bool) {
+// Cover chooses pieces of the run that reach from one moment to another, each time the one
+// that reaches furthest, so that as few as possible are read. It chooses none if the moments are one.
+func (r *Run) Cover(from, to bson.Timestamp) (chosen []Backup, ok bool) {
 	for Compare(from, to) < 0 {
 		var next *Backup
 		for i := range r.Pieces {
