@@ -50,7 +50,11 @@ func (ts *Timeseries) BucketIndex(spec bson.Raw) (bson.Raw, error) {
 		}
 	}
 	if measures {
-		b.AppendDoc(originalSpec, spec)
+		o := bson.NewBuilder(nil)
+		if !spec.Has("v") {
+			o.Int32("v", 2)
+		}
+		b.AppendDoc(originalSpec, o.AppendElems(spec).Finish())
 	}
 	return b.Finish(), nil
 }
@@ -142,9 +146,6 @@ func (ts *Timeseries) MetaFilter(f bson.Raw) (bson.Raw, bool) {
 func (ts *Timeseries) SeriesIndex(spec bson.Raw) (out bson.Raw, ok bool) {
 	if o := spec.Get(originalSpec).Doc(); o != nil {
 		b := bson.NewBuilder(nil)
-		if !o.Has("v") {
-			b.Int32("v", 2)
-		}
 		for k, v := range o.Elems() {
 			if k != "ns" {
 				b.Append(k, v)

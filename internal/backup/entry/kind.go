@@ -164,6 +164,9 @@ func (e *Entry) Class() (c Class, why string) {
 	case TruncateRange:
 		return Refuse, "it names records by the source's record ids"
 	}
+	if e.Coll == "system.indexes" {
+		return Refuse, "an index as servers before 3.6 wrote it: build it with createIndexes"
+	}
 	if why := internalNamespace(e.DB, e.Coll); why != "" && !e.Kind.HasOps() {
 		return Ignore, why
 	}

@@ -127,6 +127,20 @@ func tryReplay(t testing.TB, o Options, entries []bson.Raw) (Stats, error) {
 	return r.Close()
 }
 
+// tryReplayIn is tryReplay for other goroutines than the test's.
+func tryReplayIn(o Options, entries []bson.Raw) (Stats, error) {
+	r, err := New(context.Background(), o)
+	if err != nil {
+		return Stats{}, err
+	}
+	for _, raw := range entries {
+		if err := r.Add(raw); err != nil {
+			break
+		}
+	}
+	return r.Close()
+}
+
 // state is what a server has, database by database: options, indexes and hashes.
 func state(t testing.TB, c *mongo.Client, dbs ...string) string {
 	t.Helper()

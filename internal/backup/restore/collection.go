@@ -54,7 +54,7 @@ func (r *Restore) restoreData(ctx context.Context) error {
 	r.pool = newPool(ctx, r.client, r.server, r.log, all, producers, insertOptions{
 		writeConcern: r.writeConcern(), unacknowledged: !r.o.Acknowledged(),
 		bypassValidation: r.o.Output.BypassDocumentValidation, objcheck: r.o.Input.Objcheck,
-		stopOnError: r.o.Output.StopOnError, logEach: r.o.Original, retry: retryFor,
+		stopOnError: r.o.Output.StopOnError, logEach: r.o.Original, retry: retryFor, sessions: r.sessions,
 	})
 	var err error
 	if r.archive != nil {
@@ -307,6 +307,9 @@ func (t *task) capped() bool { return t.meta != nil && lookup(t.meta.Options, "c
 func (r *Restore) end(t *task, l *loader, err error) error {
 	res, fail := l.outcome()
 	res.add(l.before)
+	if r.o.Original && !r.o.Acknowledged() {
+		res = Result{} // the original does not know either
+	}
 	r.mu.Lock()
 	r.results[t.src] = &nsResult{Result: res, failures: fail}
 	r.mu.Unlock()
