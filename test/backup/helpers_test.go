@@ -72,6 +72,35 @@ func runDump(ctx context.Context, uri string, stdout io.Writer, args ...string) 
 	return r, log.String(), err
 }
 
+// lineWatcher hands each line of a log to a function.
+type lineWatcher struct {
+	logBuffer
+	line func(string)
+}
+
+func (l *lineWatcher) Write(p []byte) (int, error) {
+	l.line(string(p))
+	return l.logBuffer.Write(p)
+}
+
+// dumpWatched is runDump with a look at every line of the log.
+func dumpWatched(uri string, args []string, line func(string)) (dump.Result, string, error) {
+	log := &lineWatcher{line: line}
+	o, err := dump.ParseOptions(append([]string{host(uri)}, args...), false, "test", "")
+	if err != nil {
+		return dump.Result{}, "", err
+	}
+	r, err := dump.Run(context.Background(), o, tool.NewLog(log, 0), nil, io.Discard)
+	return r, log.String(), err
+}
+
+func writeFile(t testing.TB, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func mustDump(t testing.TB, uri string, args ...string) dump.Result {
 	t.Helper()
 	r, log, err := runDump(context.Background(), uri, io.Discard, args...)
