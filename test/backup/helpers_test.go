@@ -94,6 +94,16 @@ func dumpWatched(uri string, args []string, line func(string)) (dump.Result, str
 	return r, log.String(), err
 }
 
+// dumpTo is runDump with the log given.
+func dumpTo(ctx context.Context, uri string, log io.Writer, args ...string) error {
+	o, err := dump.ParseOptions(append([]string{host(uri)}, args...), false, "test", "")
+	if err != nil {
+		return err
+	}
+	_, err = dump.Run(ctx, o, tool.NewLog(log, 0), nil, io.Discard)
+	return err
+}
+
 func writeFile(t testing.TB, path string, content []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, content, 0o600); err != nil {
