@@ -19,7 +19,7 @@ import (
 func script(lines ...string) (entries []bson.Raw) {
 	for i, l := range lines {
 		for n := '1'; n <= '9'; n++ {
-			l = strings.ReplaceAll(l, "U"+string(n), fmt.Sprintf(`{"$binary": {"base64": "%s==", "subType": "04"}}`, strings.Repeat("AAAA", 5)+"AAAAA"[:0]+"A"+string(n)))
+			l = strings.ReplaceAll(l, "U"+string(n), fmt.Sprintf(`{"$binary": {"base64": "%s==", "subType": "04"}}`, string(n)+strings.Repeat("A", 21)))
 		}
 		e := extjson.MustParse(`{` + l + `}`)
 		entries = append(entries, bson.NewBuilder(nil).AppendElems(e).Timestamp("ts", bson.NewTimestamp(1, uint32(i+1))).Int64("t", 1).Finish())
