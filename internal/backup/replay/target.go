@@ -335,7 +335,7 @@ func uniqueNS(msg string) string {
 func (t *target) checkUnique(ctx context.Context, namespaces map[string]bool) error {
 	for ns := range namespaces {
 		db, coll, _ := strings.Cut(ns, ".")
-		reply, err := t.run(ctx, db, bson.D("validate", coll))
+		reply, err := t.run(ctx, db, bson.D("validate", coll, "full", true))
 		if isCode(err, codeNamespaceNotFound) {
 			continue // dropped since
 		}
