@@ -62,7 +62,7 @@ func toolProcess(procs int) {
 	if procs > 0 {
 		runtime.GOMAXPROCS(procs)
 	}
-	debug.SetGCPercent(60)
+	debug.SetGCPercent(200)
 }
 
 // toolProgress shows progress on standard error: bars on a terminal for the tools, lines

@@ -50,8 +50,6 @@ func run(args []string) int {
 		return runRestore(args[1:], true)
 	case "mongodump":
 		return runDump(args[1:], true)
-	case "mongorestore":
-		return runRestore(true, args[1:])
 	case "bsondump":
 		return runBSONDump(args[1:], true)
 	}
@@ -62,7 +60,7 @@ func run(args []string) int {
 		SilenceUsage:  true,
 		Version:       version,
 	}
-	root.AddCommand(newServeCommand(), newInspectCommand(), newVersionCommand(), newDumpCommand(), newRestoreCommand(), newBSONDumpCommand())
+	root.AddCommand(newServeCommand(), newInspectCommand(), newVersionCommand(), newDumpCommand(), newRestoreCommand(), newBSONDumpCommand(), newBackupCommand())
 	root.SetArgs(args[1:])
 	return report("cairn", root.Execute())
 }

@@ -203,6 +203,10 @@ type ridAllocator struct {
 		sync.Mutex
 		known bool
 		next  storage.RecordID
+		// Ids below settled belong to units that have ended: what the store does not have
+		// of them is free. open counts the units that have not, of those that took by takeFor.
+		settled storage.RecordID
+		open    int
 	}
 }
 
@@ -216,6 +220,36 @@ func (a *ridAllocator) take(s storage.RecordStore, r storage.Reader, n int) (sto
 	id := a.mu.next
 	a.mu.next += storage.RecordID(n)
 	return id, nil
+}
+
+// takeFor is take for a unit, which is known to use the ids until it ends.
+func (a *ridAllocator) takeFor(u *storage.RecoveryUnit, s storage.RecordStore, n int) (storage.RecordID, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.initLocked(s, u.Engine()); err != nil {
+		return 0, err
+	}
+	if a.mu.open == 0 {
+		a.mu.settled = a.mu.next
+	}
+	a.mu.open++
+	u.RegisterChange(a.ended, a.ended)
+	id := a.mu.next
+	a.mu.next += storage.RecordID(n)
+	return id, nil
+}
+
+func (a *ridAllocator) ended() {
+	a.mu.Lock()
+	a.mu.open--
+	a.mu.Unlock()
+}
+
+// given reports whether a unit that has not ended may use id, which it took.
+func (a *ridAllocator) given(id storage.RecordID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.mu.open > 0 && id >= a.mu.settled
 }
 
 // seen makes sure that ids up to id are not given out again.

@@ -348,7 +348,7 @@ func (s *IndexSpec) check(raw bson.Raw) error {
 		return cannotCreate("index name cannot contain NUL bytes")
 	case s.Sparse && s.PartialFilter != nil:
 		return cannotCreate("cannot mix \"partialFilterExpression\" and \"sparse\" options")
-	case s.TTL && s.Key.Len() != 1:
+	case s.TTL && s.Key.Len() != 1 && !raw.Has(originalSpec):
 		return cannotCreate("TTL indexes are single-field indexes, compound indexes do not support TTL. Index spec: %s", raw)
 	}
 	return nil

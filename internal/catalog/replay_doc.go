@@ -355,13 +355,15 @@ func (c *Collection) freeRecordID(ctx context.Context, w *oplog.WriteUnit, id st
 		if free, err := c.shared.rids.claim(c.store, c.cat.eng, id); free || err != nil {
 			return id, err
 		}
+		// Asked first: who ends between the two questions is seen by the second.
+		given := c.shared.rids.given(id)
 		_, err := c.store.Get(w.RU, id, nil)
-		if errors.Is(err, storage.ErrNotFound) {
+		if errors.Is(err, storage.ErrNotFound) && !given {
 			return id, c.shared.rids.seen(c.store, c.cat.eng, id)
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
 			return 0, err
 		}
 	}
-	return c.shared.rids.take(c.store, c.cat.eng, 1)
+	return c.shared.rids.takeFor(w.RU, c.store, 1)
 }

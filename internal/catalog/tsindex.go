@@ -50,7 +50,11 @@ func (ts *Timeseries) BucketIndex(spec bson.Raw) (bson.Raw, error) {
 		}
 	}
 	if measures {
-		b.AppendDoc(originalSpec, spec)
+		o := bson.NewBuilder(nil)
+		if !spec.Has("v") {
+			o.Int32("v", 2)
+		}
+		b.AppendDoc(originalSpec, o.AppendElems(spec).Finish())
 	}
 	return b.Finish(), nil
 }

@@ -251,6 +251,15 @@ func (s *writeScratch) perform(u *storage.RecoveryUnit, op *entryOp, rid storage
 	}
 }
 
+// performNew is perform for a document that is new.
+func (s *writeScratch) performNew(u *storage.RecoveryUnit, op *entryOp, rid storage.RecordID) {
+	if op.remove || op.ix.build != nil {
+		s.perform(u, op, rid)
+		return
+	}
+	op.ix.Store.PutNew(u, s.keys.key(op.span), rid, s.keys.bits(op.span))
+}
+
 // performMultikey persists what noteMultikey found.
 func (s *writeScratch) performMultikey(u *storage.RecoveryUnit) {
 	for i := range s.mk {
@@ -284,7 +293,7 @@ func (c *Collection) Insert(ctx context.Context, w *oplog.WriteUnit, docs []bson
 	if err := s.checkUnique(c, w.RU, 0, len(docs) > 1); err != nil {
 		return err
 	}
-	first, err := c.shared.rids.take(c.store, c.cat.eng, len(docs))
+	first, err := c.shared.rids.takeFor(w.RU, c.store, len(docs))
 	if err != nil {
 		return err
 	}
@@ -328,12 +337,12 @@ func (s *writeScratch) addDocs(c *Collection, docs []bson.Raw) error {
 // putAll stores documents under consecutive RecordIds, with their index entries.
 func (s *writeScratch) putAll(c *Collection, u *storage.RecoveryUnit, docs []bson.Raw, first storage.RecordID) (size int64) {
 	for i, d := range docs {
-		c.store.Put(u, first+storage.RecordID(i), d)
+		c.store.PutNew(u, first+storage.RecordID(i), d)
 		size += int64(len(d))
 	}
 	for i := range s.ops {
 		if op := &s.ops[i]; op.doc >= 0 {
-			s.perform(u, op, first+storage.RecordID(op.doc))
+			s.performNew(u, op, first+storage.RecordID(op.doc))
 		}
 	}
 	s.performMultikey(u)

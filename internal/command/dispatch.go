@@ -94,7 +94,7 @@ func (c *Ctx) run() (err error) {
 		if v.Type == bson.TypeString && !cmd.Has(AdminOnly) {
 			ns = c.DB + "." + v.Str()
 		}
-		c.Op.Describe(cmd.Name, ns, c.Body)
+		c.Op.Describe(cmd.Name, ns, c.shown())
 	}
 	if stop, err := c.failCommand(); stop || err != nil {
 		return err

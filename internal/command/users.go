@@ -13,9 +13,9 @@ const notEnforced = "kept and shown, not enforced: access control is not built y
 var rolesArg = Arg{"roles", TArray, true}
 
 var userCommands = []Command{
-	{Name: "createUser", Flags: Write, Run: userChange((*auth.Store).CreateUser), Note: notEnforced, Help: "Makes a user.",
+	{Name: "createUser", Flags: Write | Secret, Run: userChange((*auth.Store).CreateUser), Note: notEnforced, Help: "Makes a user.",
 		Args: []Arg{{"pwd", TString, false}, {"customData", TObject, false}, rolesArg, {"digestPassword", TBoolLike, false}, {"authenticationRestrictions", TArray, false}, {"mechanisms", TArray, false}}},
-	{Name: "updateUser", Flags: Write, Run: userChange((*auth.Store).UpdateUser), Note: notEnforced, Help: "Changes a user.",
+	{Name: "updateUser", Flags: Write | Secret, Run: userChange((*auth.Store).UpdateUser), Note: notEnforced, Help: "Changes a user.",
 		Args: []Arg{{"pwd", TString, false}, {"customData", TObject, false}, {"roles", TArray, false}, {"digestPassword", TBoolLike, false}, {"authenticationRestrictions", TArray, false}, {"mechanisms", TArray, false}}},
 	{Name: "dropUser", Flags: Write, Run: userChange((*auth.Store).DropUser), Help: "Drops a user."},
 	{Name: "dropAllUsersFromDatabase", Flags: Write, Run: userCount((*auth.Store).DropAllUsers), Help: "Drops all users of a database."},
@@ -40,6 +40,14 @@ var userCommands = []Command{
 		Args: []Arg{{"tempUsersCollection", TString, false}, {"tempRolesCollection", TString, false}, {"db", TString, true}, {"drop", TBoolLike, false}}},
 	{Name: "setFeatureCompatibilityVersion", Flags: Write | AdminOnly, Run: runSetFCV, Note: "8.0 is the only version", Help: "Confirms the MongoDB feature set that is spoken.",
 		Args: []Arg{{"confirm", TBoolLike, false}, {"downgradeOnDiskChanges", TBoolLike, false}, {"fromConfigServer", TBoolLike, false}}},
+}
+
+// shown is the request as currentOp, the profiler and logs may show it.
+func (c *Ctx) shown() bson.Raw {
+	if c.Command == nil || !c.Command.Has(Secret) || !c.Body.Has("pwd") {
+		return c.Body
+	}
+	return replaceField(c.Body, "pwd", bson.V("xxx"))
 }
 
 func (c *Ctx) authRequest() auth.Request {

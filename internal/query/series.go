@@ -1,6 +1,7 @@
 package query
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -233,7 +234,8 @@ func (m *measurements) append(ctx context.Context, c *catalog.Collection, w *opl
 	}
 	control := old.Get("control").Doc()
 	n := old.Get("data").Doc().Get(c.Options.Timeseries.TimeField).Doc().Len()
-	if v, _ := control.Get("version").AsInt64(); v != 1 || control.Get("closed").Truthy() || n+len(m.docs) > maxBucketCount {
+	meta := old.Get("meta")
+	if v, _ := control.Get("version").AsInt64(); v != 1 || meta.Type != m.meta.Type || !bytes.Equal(meta.Data, m.meta.Data) || control.Get("closed").Truthy() || n+len(m.docs) > maxBucketCount {
 		return false, nil
 	}
 	next := m.bucket(c.Options.Timeseries, old, c.Options.Collation)

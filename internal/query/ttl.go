@@ -89,7 +89,11 @@ func (l *Local) ExpireTTL(ctx context.Context, now time.Time) {
 				if !ix.Spec.TTL || ix.Spec.Kept() || ctx.Err() != nil || c.IsCapped() {
 					continue
 				}
-				n, err := l.expire(ctx, c.NS, ix.Spec, now)
+				field, _ := ix.Spec.Key.First()
+				if ts := c.Options.Timeseries; ts != nil { // a bucket is expired once its newest measurement is
+					field = "control.max." + ts.TimeField
+				}
+				n, err := l.expire(ctx, c.NS, ix.Spec, field, now)
 				l.ttl.deleted.Add(n)
 				if err != nil && ctx.Err() == nil {
 					l.logger.Error("TTL round failed", "namespace", c.NS.String(), "index", ix.Spec.Name, "error", err)
@@ -120,8 +124,7 @@ func (l *Local) expireBuckets(ctx context.Context, c *catalog.Collection, now ti
 	return rep.N, err
 }
 
-func (l *Local) expire(ctx context.Context, ns Namespace, spec *catalog.IndexSpec, now time.Time) (int64, error) {
-	field, _ := spec.Key.First()
+func (l *Local) expire(ctx context.Context, ns Namespace, spec *catalog.IndexSpec, field string, now time.Time) (int64, error) {
 	before := now.UnixMilli() - spec.ExpireAfter*1000
 	q := bson.D(field, bson.D("$gte", bson.DateTime(math.MinInt64), "$lte", bson.DateTime(before)))
 	if spec.PartialFilter != nil {

@@ -26,6 +26,7 @@ type Engine struct {
 	format  int // version of the data directory
 	cache   *pebble.Cache
 	rows    *rowCache // nil: the cache is too small for one
+	changed []wsOp    // room for the next Apply
 	db      *pebble.DB
 	journal *journal.Journal
 
@@ -236,7 +237,7 @@ func (e *Engine) Apply(end Mark, sets ...*WriteSet) error {
 }
 
 func (e *Engine) apply(end Mark, sets []*WriteSet) error {
-	change := e.beginChange(sets...)
+	change := e.beginChange(e.changed, sets...)
 	var b *pebble.Batch
 	for _, w := range sets {
 		if w == nil || w.Empty() {
@@ -262,6 +263,7 @@ func (e *Engine) apply(end Mark, sets []*WriteSet) error {
 		return fmt.Errorf("storage: apply: %w", convErr(err))
 	}
 	change.end()
+	e.changed = change.ops
 	e.setApplied(end)
 	e.ckpt.dirty.Store(true)
 	e.ckpt.note(end.Pos)
@@ -283,7 +285,7 @@ func (e *Engine) ApplyUnlogged(w *WriteSet) error {
 	if err := e.writable(); err != nil {
 		return err
 	}
-	change := e.beginChange(w)
+	change := e.beginChange(nil, w)
 	if err := e.db.Apply(w.b, pebble.NoSync); err != nil {
 		return fmt.Errorf("storage: apply unlogged: %w", convErr(err))
 	}

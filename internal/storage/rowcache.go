@@ -11,7 +11,7 @@ import (
 )
 
 // rowCache keeps values of single keys in front of the engine, which Engine.Get answers
-// from: records and `_id` entries as they were last written or read. It holds nothing
+// from: records and `_id` entries that were read, as they were last written. It holds nothing
 // that a flush, a scan or a snapshot needs, so losing any of it costs a read and no more.
 //
 // What it says is the latest state, always. Whoever changes keys in the engine does, in
@@ -20,13 +20,16 @@ import (
 //	seq := begin()
 //	touch(seq, key) for each key that is to change: what is kept of it is not shown any more
 //	the change itself, which makes all of it visible at once
-//	put(seq, key, value) for what is to be kept
+//	put(seq, key, value) or drop(seq, key), for each key what was done to it last
 //	end(seq)
 //
 // So no kept value of a key is seen beside a changed one of another, and who has seen a
 // change finds no older value. A reader that missed may keep what it read from the engine
 // (fill) unless a change of its shard began that had not ended when it looked: `ended` is
 // taken before the read, and the shard knows the newest change that touched it.
+//
+// A key that did not exist before the change need not be touched: nothing is kept of it, and
+// who reads it meanwhile finds either nothing, which is not kept, or the new value.
 //
 // Memory: each shard is a ring of chunks, allocated as they fill, without pointers. When
 // all are full the oldest is used again: what was read since it was written there moves
@@ -130,7 +133,7 @@ func (c *rowCache) fill(f rowFill, key, value []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.touched <= f.ended {
-		s.put(uint32(f.hash), key, value, true)
+		s.put(uint32(f.hash), key, value)
 	}
 }
 
@@ -189,7 +192,8 @@ func (c *rowCache) touchRange(seq uint64, lower, upper []byte) {
 	}
 }
 
-// put keeps the value that a change gave to key.
+// put keeps the value that a change gave to key, if there is something of it: what nobody
+// has read is not kept. Of several puts and drops of a key the first counts.
 func (c *rowCache) put(seq uint64, key, value []byte) {
 	if len(key)+len(value) > maxRowBytes {
 		return
@@ -198,7 +202,22 @@ func (c *rowCache) put(seq uint64, key, value []byte) {
 	s := c.shard(h)
 	s.mu.Lock()
 	if s.touched == seq { // else another change is under way in the shard
-		s.put(uint32(h), key, value, false)
+		if pos := s.find(uint32(h), key); pos != 0 && s.entry(pos).flags()&rowStale != 0 {
+			s.replace(pos, uint32(h), key, value)
+		}
+	}
+	s.mu.Unlock()
+}
+
+// drop forgets a key that a change deleted.
+func (c *rowCache) drop(seq uint64, key []byte) {
+	h := maphash.Bytes(c.seed, key)
+	s := c.shard(h)
+	s.mu.Lock()
+	if pos := s.find(uint32(h), key); pos != 0 {
+		if e := s.entry(pos); e.flags()&rowStale != 0 {
+			s.remove(e, pos)
+		}
 	}
 	s.mu.Unlock()
 }
@@ -289,24 +308,32 @@ func (s *rowShard) slotOf(tag, pos uint32) (uint32, bool) {
 	return 0, false
 }
 
-// put stores an entry, in the place of the old one if it fits.
-func (s *rowShard) put(tag uint32, key, value []byte, used bool) {
-	size := rowSize(key, value)
-	flags := uint16(0)
-	if used {
-		flags = rowUsed
-	}
+// put stores an entry.
+func (s *rowShard) put(tag uint32, key, value []byte) {
 	if pos := s.find(tag, key); pos != 0 {
-		e := s.entry(pos)
-		if have := int(e.units()) * rowUnit; size <= have && size >= have-have/4 {
-			binary.LittleEndian.PutUint32(e[12:], uint32(len(value)))
-			e.clear(rowStale)
-			copy(e.value(), value)
-			return
-		}
-		flags |= e.flags() & rowUsed
-		s.remove(e, pos)
+		s.replace(pos, tag, key, value)
+		return
 	}
+	s.add(tag, key, value, 0)
+}
+
+// replace stores another value for the entry at pos, in its place if it fits.
+func (s *rowShard) replace(pos, tag uint32, key, value []byte) {
+	e := s.entry(pos)
+	size := rowSize(key, value)
+	if have := int(e.units()) * rowUnit; size <= have && size >= have-have/4 {
+		binary.LittleEndian.PutUint32(e[12:], uint32(len(value)))
+		e.clear(rowStale)
+		copy(e.value(), value)
+		return
+	}
+	flags := e.flags() & rowUsed
+	s.remove(e, pos)
+	s.add(tag, key, value, flags)
+}
+
+func (s *rowShard) add(tag uint32, key, value []byte, flags uint16) {
+	size := rowSize(key, value)
 	chunk, off := s.room(size)
 	e := rowEntry(s.chunks[chunk][off : off+size])
 	binary.LittleEndian.PutUint32(e, uint32(size/rowUnit))

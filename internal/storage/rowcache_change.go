@@ -1,88 +1,64 @@
 package storage
 
-import (
-	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/batchrepr"
-)
+import "slices"
 
 // rowChange is a change of keys as the row cache follows it. The zero rowChange follows none.
 type rowChange struct {
-	c    *rowCache
-	seq  uint64
-	sets []*WriteSet
-	// The operations of a set, taken before the change: the batches are merged by it, and one
-	// that is large is the engine's afterwards.
-	ops []rowOps
-	one [1]rowOps
+	c   *rowCache
+	seq uint64
+	// ops are those on keys that may be kept, as they stand in the write sets: taken before
+	// the change, which merges the batches and keeps a large one for itself.
+	ops []wsOp
 }
 
-type rowOps struct {
-	repr []byte
-	n    int
-}
-
-// beginChange begins a change by sets.
-func (e *Engine) beginChange(sets ...*WriteSet) rowChange {
-	ch := rowChange{c: e.rows, sets: sets}
+// beginChange begins a change by sets; ops is room for its operations. Keys that are new are
+// passed over: nothing is kept of them, and what a reader finds of them is the new state.
+func (e *Engine) beginChange(ops []wsOp, sets ...*WriteSet) rowChange {
+	ch := rowChange{c: e.rows, ops: ops[:0]}
 	if ch.c == nil {
 		return ch
 	}
 	ch.seq = ch.c.begin()
-	ch.ops = ch.one[:0]
+	ranges := false
 	for _, w := range sets {
-		var o rowOps
-		if w != nil && !w.Empty() {
-			o = rowOps{w.b.Repr(), w.Len()}
+		if w == nil || w.Empty() {
+			continue
 		}
-		ch.ops = append(ch.ops, o)
-		o.each(func(_ int, kind pebble.InternalKeyKind, key, value []byte) {
+		n := -1
+		_, _ = w.each(0, func(op wsOp) error { // it was built from checked operations
+			n++
 			switch {
-			case kind == pebble.InternalKeyKindRangeDelete:
-				ch.c.touchRange(ch.seq, key, value)
-			case key[0] != byte(spaceMeta):
-				ch.c.touch(ch.seq, key)
+			case op.kind == opDeleteRange:
+				ch.c.touchRange(ch.seq, op.key, op.value)
+				ranges = true
+			case op.key[0] == byte(spaceMeta) || w.isFresh(n):
+			default:
+				ch.c.touch(ch.seq, op.key)
+				ch.ops = append(ch.ops, op)
 			}
+			return nil
 		})
+	}
+	if ranges { // what was put before a range went with it: all of it is read anew
+		clear(ch.ops)
+		ch.ops = ch.ops[:0]
 	}
 	return ch
 }
 
-// end ends it: the engine shows all of it.
+// end ends it: the engine shows all of it. Of a key that is changed twice only the last
+// operation counts, so the last come first.
 func (ch *rowChange) end() {
 	if ch.c == nil {
 		return
 	}
-	put := false
-	for i, o := range ch.ops {
-		w := ch.sets[i]
-		if w == nil || w.dels > 0 {
-			continue
+	for _, op := range slices.Backward(ch.ops) {
+		if op.kind == opSet {
+			ch.c.put(ch.seq, op.key, op.value)
+		} else {
+			ch.c.drop(ch.seq, op.key)
 		}
-		o.each(func(n int, kind pebble.InternalKeyKind, key, value []byte) {
-			switch {
-			case key[0] == byte(spaceMeta):
-			case kind == pebble.InternalKeyKindSet && w.point(n):
-				ch.c.put(ch.seq, key, value)
-				put = true
-			case put: // it may have been one of these: what comes last counts
-				ch.c.touch(ch.seq, key)
-			}
-		})
 	}
 	ch.c.end(ch.seq)
-}
-
-// each calls fn for the operations, in their order.
-func (o rowOps) each(fn func(n int, kind pebble.InternalKeyKind, key, value []byte)) {
-	if o.n == 0 {
-		return
-	}
-	r := batchrepr.Reader(o.repr[batchrepr.HeaderLen:])
-	for n := range o.n {
-		kind, key, value, ok, err := r.Next()
-		if !ok || err != nil {
-			return // it was built from checked operations
-		}
-		fn(n, kind, key, value)
-	}
+	clear(ch.ops)
 }

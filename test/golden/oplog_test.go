@@ -219,8 +219,6 @@ func TestTranscript(t *testing.T) {
 	}
 	want := []string{
 		`{ op: "n", ns: "", o: { msg: "initiating set" } }`,
-		`{ op: "c", ns: "admin.$cmd", o: { create: "system.version", idIndex: { v: 2, key: { _id: 1 }, name: "_id_" } } }`,
-		`{ op: "i", ns: "admin.system.version", o: { _id: "featureCompatibilityVersion", version: "8.0" } }`,
 		`{ op: "c", ns: "test.$cmd", o: { create: "foo", idIndex: { v: 2, key: { _id: 1 }, name: "_id_" } } }`,
 		`{ op: "i", ns: "test.foo", o: { _id: "oid 1", x: 1 } }`,
 		`{ op: "u", ns: "test.foo", o2: { _id: "oid 1" }, o: { $v: 2, diff: { i: { y: 1 } } } }`,

@@ -97,6 +97,7 @@ func (f *files) forget(paths ...string) {
 type dirFile struct {
 	d    *Dump
 	file *tool.WholeFile
+	bulk *tool.BulkWriter
 	out  *counter
 	z    *stream // nil: not compressed
 	path string
@@ -113,7 +114,8 @@ func (d *Dump) create(path, what string, compressed bool) (*dirFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("error creating %s file %#q: %v", what, path, err)
 	}
-	w := &dirFile{d: d, file: f, path: path, out: d.newCounter(f)}
+	bulk := f.Bulk()
+	w := &dirFile{d: d, file: f, path: path, bulk: bulk, out: d.newCounter(bulk)}
 	if compressed {
 		w.z = d.comp.stream(w.out)
 	}
@@ -133,6 +135,10 @@ func (w *dirFile) finish() error {
 			_ = w.file.Abort()
 			return err
 		}
+	}
+	if err := w.bulk.Flush(); err != nil {
+		_ = w.file.Abort()
+		return err
 	}
 	if err := w.file.Seal(); err != nil {
 		return err
@@ -174,6 +180,7 @@ func (d *Dump) sink(i *intent) (sink, error) {
 // archiveOut is the file an archive goes to.
 type archiveOut struct {
 	file *tool.WholeFile // nil: standard output
+	bulk *tool.BulkWriter
 	out  *counter
 	z    *stream
 	path string
@@ -198,7 +205,8 @@ func (d *Dump) openArchive() (*archiveOut, error) {
 		if a.file, err = tool.CreateWhole(a.path); err != nil {
 			return nil, err
 		}
-		a.out = d.newCounter(a.file)
+		a.bulk = a.file.Bulk()
+		a.out = d.newCounter(a.bulk)
 	}
 	if d.method != methodNone {
 		a.z = d.comp.stream(a.out)
@@ -214,6 +222,9 @@ func (a *archiveOut) finish() error {
 	}
 	if a.file == nil {
 		return nil
+	}
+	if err := a.bulk.Flush(); err != nil {
+		return err
 	}
 	return a.file.Commit()
 }

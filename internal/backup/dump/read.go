@@ -18,10 +18,10 @@ import (
 // Sizes of what is on its way from the server to the files.
 const (
 	// chunkSize is how many bytes of documents go to the writer at a time.
-	chunkSize = 1 << 20
+	chunkSize = 512 << 10
 	// replySize is what a reply of the server should have: large enough that its round
 	// trip costs nothing beside it, small enough that replies do not make up the memory.
-	replySize = 2 << 20
+	replySize = 512 << 10
 	// firstBatch is how many documents the first reply has, before their size is known.
 	firstBatch = 101
 	// maxDocument is the longest document a server sends: its limit, and the room it

@@ -46,8 +46,8 @@ type Drilled struct {
 // OK reports whether the restore was done and is as it must be.
 func (d *Drilled) OK() bool { return d.Failure == "" && len(d.Comparison.Differences) == 0 }
 
-// drillRecord is what is kept of a drill.
-type drillRecord struct {
+// DrillRecord is what is kept of a drill.
+type DrillRecord struct {
 	Finished    time.Time `json:"finished"`
 	OK          bool      `json:"ok"`
 	To          string    `json:"to"`
@@ -76,7 +76,7 @@ func (e *Env) Drill(ctx context.Context, o DrillOptions) (*Drilled, error) {
 	if err != nil && !errors.As(err, &differ) {
 		d.Failure = err.Error()
 	}
-	rec := drillRecord{d.Finished, d.OK(), chain.Text(d.To), d.Full, d.Documents, d.Entries, d.Took.Seconds(),
+	rec := DrillRecord{d.Finished, d.OK(), chain.Text(d.To), d.Full, d.Documents, d.Entries, d.Took.Seconds(),
 		d.Comparison.Collections + d.Comparison.TouchedCollections, d.Comparison.Source, d.Comparison.Differences, d.Failure}
 	// Also when the drill was interrupted: that is a result.
 	if rerr := e.Repo.PutRecord(context.WithoutCancel(ctx), recordDrill, d.Finished.Format("20060102T150405.000Z"), rec); rerr != nil {

@@ -61,7 +61,7 @@ func (e *Env) Restore(ctx context.Context, p *RestorePlan, o RestoreOptions) (ou
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	r := &restorer{env: e, p: p, o: o, target: &load.Target{Client: e.Client},
-		track: &tracker{env: e, off: !o.scratch, p: progress{Plan: p.id, What: "to " + chain.Describe(p.To), Started: started.UTC()}}}
+		track: &tracker{env: e, off: !o.Resumable, p: progress{Plan: p.id, What: "to " + chain.Describe(p.To), Started: started.UTC()}}}
 	if p.Resumes {
 		if r.resume, err = e.readProgress(ctx); err != nil {
 			return nil, err

@@ -25,7 +25,7 @@ func TestSeedStory(t *testing.T) {
 	if err := e.Client.Database("mydb").Drop(ctx); err != nil {
 		t.Fatal(err)
 	}
-	o := RestoreOptions{To: chain.Moment{Latest: true}, Verify: true, scratch: true}
+	o := RestoreOptions{To: chain.Moment{Latest: true}, Verify: true, Resumable: true}
 	p := must(e.PlanRestore(ctx, o))(t)
 	if len(p.Overwritten) != 0 || p.Documents != 2001 || p.OplogEntries < 20001 {
 		t.Errorf("%+v", p)

@@ -14,6 +14,7 @@ import (
 	"github.com/cairndb/cairn/internal/backup/pitr/chain"
 	"github.com/cairndb/cairn/internal/backup/pitr/load"
 	"github.com/cairndb/cairn/internal/backup/pitr/snapshot"
+	"github.com/cairndb/cairn/internal/backup/repo"
 	"github.com/cairndb/cairn/internal/bson"
 )
 
@@ -33,8 +34,8 @@ type RestoreOptions struct {
 	NoUsers bool
 	// KeepUUIDs: nil is where the target takes them and nothing is renamed.
 	KeepUUIDs *bool
-	// Scratch keeps the state of the restore on the target, for resuming.
-	scratch bool
+	// Resumable keeps the state of the restore on the target, so that another one goes on.
+	Resumable bool
 }
 
 // RestorePlan is what a restore would do.
@@ -63,6 +64,9 @@ type RestorePlan struct {
 	base    bson.Timestamp
 	state   *State
 }
+
+// FullManifest is the manifest of the full backup that the restore begins with.
+func (p *RestorePlan) FullManifest() *repo.Manifest { return p.state.Manifests[p.Chain.Full.ID] }
 
 // PlannedCollection is one collection of the full backup and where it goes.
 type PlannedCollection struct {

@@ -51,8 +51,8 @@ func (e *DamageError) Error() string {
 	return fmt.Sprintf("the repository is damaged: %d objects, %d problems; what is named above cannot be relied upon, take a full backup into a new repository", len(e.Found.Findings), len(e.Found.Problems))
 }
 
-// verifyRecord is what is kept of a verification.
-type verifyRecord struct {
+// VerifyRecord is what is kept of a verification.
+type VerifyRecord struct {
 	Finished time.Time `json:"finished"`
 	OK       bool      `json:"ok"`
 	Quick    bool      `json:"quick,omitempty"`
@@ -113,7 +113,7 @@ func (e *Env) Verify(ctx context.Context, o VerifyOptions, report func(string)) 
 		}
 	}
 	v.Took, v.Finished = time.Since(started), e.now().UTC()
-	rec := verifyRecord{v.Finished, v.OK(), o.Quick, v.Backups, len(v.Findings), len(v.Problems), v.Took.Seconds()}
+	rec := VerifyRecord{v.Finished, v.OK(), o.Quick, v.Backups, len(v.Findings), len(v.Problems), v.Took.Seconds()}
 	if err := e.Repo.PutRecord(ctx, recordVerify, "last", rec); err != nil {
 		return v, fmt.Errorf("recording the result: %w", err)
 	}

@@ -40,8 +40,8 @@ func (p ChunkerParams) check() error {
 
 // cutter finds the ends of chunks with a gear hash: h = h<<1 + table[byte], so that the top
 // bits depend on the last 64 bytes. A chunk ends where the bits under a mask are zero; the mask
-// has two bits more before the average size and two less behind it, which keeps sizes near the
-// average. With encryption the table is secret: where it cuts cannot be predicted.
+// has two bits more in front of 13/16 of the average size and two less behind it, which keeps
+// sizes near the average and makes their mean just that. With encryption the table is secret: where it cuts cannot be predicted.
 type cutter struct {
 	gear          [256]uint64
 	params        ChunkerParams
@@ -70,7 +70,7 @@ func (c *cutter) cut(b []byte) int {
 		return len(b)
 	}
 	b = b[:min(len(b), c.params.Max)]
-	mid := min(len(b), c.params.Average)
+	mid := min(len(b), c.params.Average/16*13)
 	var h uint64
 	i := c.params.Min
 	for _, x := range b[i:mid] {

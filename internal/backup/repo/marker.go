@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -49,7 +48,7 @@ func decodeMarker(data []byte) (*Marker, error) {
 	line, rest, _ := bytes.Cut(data, []byte("\n"))
 	var m Marker
 	jsonErr := json.Unmarshal(line, &m)
-	sound := strings.TrimSuffix(string(rest), "\n") == digestName(line)
+	sound := string(rest) == digestName(line)+"\n"
 	switch {
 	case jsonErr == nil && m.Format == markerFormat && m.Version > version:
 		return nil, &VersionError{markerName, m.Version}

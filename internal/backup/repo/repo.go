@@ -27,7 +27,7 @@ type Options struct {
 	Identities []age.Identity // secret keys, any of which may open the repository
 	Cache      string         // directory that keeps indexes and manifests; "" is none
 	Retry      Retry
-	Level      zstd.EncoderLevel // of compression; 0 is zstd.SpeedDefault
+	Level      zstd.EncoderLevel // of compression; 0 is zstd.SpeedFastest: a third less CPU for 2 % more bytes
 	Workers    int               // that compress, and that read ahead; 0 is GOMAXPROCS, at most 4
 	LockTTL    time.Duration     // after which a lock that is not refreshed is stale; 0 is 30 minutes
 	Owner      string            // who holds locks, for people; "" is user@host
@@ -201,7 +201,7 @@ func connect(ctx context.Context, url string, o Options, create bool) (*Repo, er
 		o.Workers = min(runtime.GOMAXPROCS(0), 4)
 	}
 	if o.Level == 0 {
-		o.Level = zstd.SpeedDefault
+		o.Level = zstd.SpeedFastest
 	}
 	if o.LockTTL <= 0 {
 		o.LockTTL = 30 * time.Minute

@@ -326,7 +326,7 @@ func (w *Writer) sign(ctx context.Context, m *Manifest) error {
 	w.mu.Unlock()
 	now := w.r.now().UTC()
 	m.Repository, m.Created = w.r.marker.ID, now
-	m.ID = now.Format("20060102T150405.000Z") + "-" + randomHex(4)
+	m.ID = now.Format("20060102T150405.000000Z") + "-" + randomHex(4)
 	name := manifestName(m.ID)
 	data, err := w.r.sealJSON(kindManifest, name, m)
 	if err != nil {

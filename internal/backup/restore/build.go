@@ -61,6 +61,13 @@ func (r *Restore) buildIndexesOf(ctx context.Context, ns string) error {
 		r.say("no indexes to restore for collection %#q", ns)
 		return nil
 	}
+	db, coll := tool.SplitNamespace(ns)
+	if there, err := r.exists(ctx, db, coll); err != nil {
+		return err
+	} else if !there && !r.o.Original {
+		r.log.Info("collection %#q is not there any more, its indexes are not built", ns)
+		return nil
+	}
 	r.log.Always("restoring indexes for collection %#q from metadata", ns)
 	if r.o.Output.ConvertLegacyIndexes {
 		specs = convertLegacy(specs, ns, !r.server.AtLeast(4, 1, 9), r.log.Always)
@@ -86,7 +93,6 @@ func (r *Restore) buildIndexesOf(ctx context.Context, ns string) error {
 		r.say("index: %s", jsonText(s))
 	}
 	r.log.Info("\trun create Index command for indexes: %v", strings.Join(names, ", "))
-	db, coll := tool.SplitNamespace(ns)
 	cmd := bson.D{{Key: "createIndexes", Value: coll}, {Key: "indexes", Value: specs}}
 	if r.server.AtLeast(4, 1, 9) {
 		cmd = append(cmd, bson.E{Key: "ignoreUnknownIndexOptions", Value: true})

@@ -54,16 +54,13 @@ func (r *Restore) restoreData(ctx context.Context) error {
 	r.pool = newPool(ctx, r.client, r.server, r.log, all, producers, insertOptions{
 		writeConcern: r.writeConcern(), unacknowledged: !r.o.Acknowledged(),
 		bypassValidation: r.o.Output.BypassDocumentValidation, objcheck: r.o.Input.Objcheck,
-		stopOnError: r.o.Output.StopOnError, logEach: r.o.Original, retry: retryFor,
+		stopOnError: r.o.Output.StopOnError, logEach: r.o.Original, retry: retryFor, sessions: r.sessions,
 	})
 	var err error
 	if r.archive != nil {
 		err = r.restoreArchive(ctx)
 	} else {
 		err = r.restoreFiles(ctx)
-	}
-	if err == nil && !r.o.Original {
-		err = r.restoreViews(ctx)
 	}
 	if err != nil {
 		r.pool.fail(err)
@@ -310,6 +307,9 @@ func (t *task) capped() bool { return t.meta != nil && lookup(t.meta.Options, "c
 func (r *Restore) end(t *task, l *loader, err error) error {
 	res, fail := l.outcome()
 	res.add(l.before)
+	if r.o.Original && !r.o.Acknowledged() {
+		res = Result{} // the original does not know either
+	}
 	r.mu.Lock()
 	r.results[t.src] = &nsResult{Result: res, failures: fail}
 	r.mu.Unlock()

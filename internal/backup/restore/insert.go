@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	driver "go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 
 	"github.com/cairndb/cairn/internal/bson"
 )
@@ -32,6 +34,7 @@ type insertOptions struct {
 	stopOnError      bool
 	logEach          bool // a line for each refused document, as the original
 	retry            time.Duration
+	sessions         *sessions
 }
 
 // failures tell of the documents that a namespace did not take.
@@ -174,17 +177,72 @@ func emptyTimestamps(v [3]int) bool {
 	return v[0] == 7 && v[2] >= 13 || v[0] == 6 && v[2] >= 17 || v[0] == 5 && v[2] >= 29
 }
 
-// sender is one worker's connection to the server: a session of its own, whose numbers
-// make inserts repeatable.
+// sender is one worker's way to the server.
 type sender struct {
 	p    *pool
-	sess *mongo.Session
-	txn  int64
+	sess *numbered
+}
+
+// numbered is a session whose numbers make inserts repeatable: the server takes each
+// number once. They are counted here, past what the driver has counted, so the session
+// never goes back to the driver's pool.
+type numbered struct {
+	s   *mongo.Session
+	txn int64
+}
+
+// sessions are the sessions of a restore, for whichever worker needs one.
+type sessions struct {
+	client *mongo.Client
+	mu     sync.Mutex
+	all    []*numbered
+	free   []*numbered
+}
+
+// firstTxn is past any number that the driver has used in a session.
+const firstTxn = 1 << 32
+
+func (s *sessions) get() (*numbered, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.free); n > 0 {
+		x := s.free[n-1]
+		s.free = s.free[:n-1]
+		return x, nil
+	}
+	sess, err := s.client.StartSession(options.Session().SetCausalConsistency(false))
+	if err != nil {
+		return nil, err
+	}
+	x := &numbered{s: sess, txn: firstTxn}
+	s.all = append(s.all, x)
+	return x, nil
+}
+
+func (s *sessions) put(x *numbered) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free = append(s.free, x)
+}
+
+// end tells the server that the sessions are not used any more. If that fails the server
+// ends them by itself after a while.
+func (s *sessions) end(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids driver.A
+	for _, x := range s.all {
+		ids = append(ids, x.s.ID())
+	}
+	if len(ids) > 0 && ctx.Err() == nil {
+		_ = s.client.Database("admin").RunCommand(ctx, driver.D{{Key: "endSessions", Value: ids}}).Err()
+	}
+	s.all, s.free = nil, nil
 }
 
 func (s *sender) close() {
 	if s.sess != nil {
-		s.sess.EndSession(context.WithoutCancel(s.p.ctx))
+		s.p.opts.sessions.put(s.sess)
 	}
 }
 
@@ -254,7 +312,7 @@ func (b *batch) subset(which []int) *batch {
 // book counts refused documents. again are those that are to be sent once more.
 func (s *sender) book(ctx context.Context, b *batch, bad []mongo.WriteError, out *outcome) (again []int, err error) {
 	l := b.l
-	mixed := false
+	mixed, fatal := false, false
 	for _, we := range bad {
 		if we.Code == codeMixedSchema && !b.mixed {
 			mixed = true
@@ -268,11 +326,15 @@ func (s *sender) book(ctx context.Context, b *batch, bad []mongo.WriteError, out
 		out.failed++
 		out.failures.add(we.Code, id, we.Message)
 		if s.p.opts.stopOnError || we.Code != codeDuplicateKey && we.Code != codeValidation {
-			return nil, mongo.BulkWriteException{WriteErrors: bulkErrors(bad)}
+			fatal = true
+			continue
 		}
 		if s.p.opts.logEach {
 			s.p.log.Always("continuing through error: %v", we.Message)
 		}
+	}
+	if fatal {
+		return nil, mongo.BulkWriteException{WriteErrors: bulkErrors(bad)}
 	}
 	if mixed {
 		logical := l.coll
@@ -302,17 +364,17 @@ func (s *sender) send(ctx context.Context, b *batch) (n int, werrs []mongo.Write
 	txn := int64(-1)
 	if s.p.server.SetName != "" || s.p.server.Mongos {
 		if s.sess == nil {
-			if s.sess, err = s.p.client.StartSession(options.Session().SetCausalConsistency(false)); err != nil {
+			if s.sess, err = s.p.opts.sessions.get(); err != nil {
 				return 0, nil, false, err
 			}
 		}
-		s.txn++
-		txn = s.txn
+		s.sess.txn++
+		txn = s.sess.txn
 	}
 	cmd := b.finish(txn)
 	run := ctx
 	if s.sess != nil {
-		run = mongo.NewSessionContext(ctx, s.sess)
+		run = mongo.NewSessionContext(ctx, s.sess.s)
 	}
 	var since time.Time
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
@@ -366,12 +428,18 @@ func transient(err error) bool {
 	if mongo.IsNetworkError(err) || mongo.IsTimeout(err) {
 		return true
 	}
-	var ce mongo.CommandError
-	if !errors.As(err, &ce) {
-		var sel interface{ Error() string }
-		return errors.As(err, &sel) && bytes.Contains([]byte(err.Error()), []byte("server selection error"))
+	var again interface{ Retryable() bool } // a connection that went while it was waited for
+	if errors.As(err, &again) && again.Retryable() {
+		return true
 	}
-	return ce.HasErrorLabel("RetryableWriteError") || ce.HasErrorLabel("SystemOverloadedError") || transientConcern(int(ce.Code))
+	var sel topology.ServerSelectionError
+	var closed topology.WaitQueueTimeoutError
+	if errors.As(err, &sel) || errors.As(err, &closed) {
+		return true
+	}
+	var ce mongo.CommandError
+	return errors.As(err, &ce) &&
+		(ce.HasErrorLabel("RetryableWriteError") || ce.HasErrorLabel("SystemOverloadedError") || transientConcern(int(ce.Code)))
 }
 
 // transientConcern are the codes that drivers retry writes after.

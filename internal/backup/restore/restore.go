@@ -37,6 +37,7 @@ type Restore struct {
 	plan     *plan
 	catalog  *indexCatalog
 	pool     *pool
+	sessions *sessions
 	state    *state
 	expect   *expectation // what a manifest says, nil without one
 
@@ -61,7 +62,7 @@ type nsResult struct {
 
 // New makes a run against a connected server. progress may be nil.
 func New(o *Options, client *mongo.Client, server tool.Server, log *tool.Log, progress *tool.Progress) *Restore {
-	return &Restore{o: o, client: client, server: server, log: log, progress: progress, catalog: newIndexCatalog(),
+	return &Restore{o: o, client: client, server: server, log: log, progress: progress, sessions: &sessions{client: client}, catalog: newIndexCatalog(),
 		existing: map[string]map[string]bool{}, results: map[string]*nsResult{}}
 }
 
@@ -71,6 +72,7 @@ func (r *Restore) Run(ctx context.Context) (Result, error) {
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		err = cause // what was under way failed because of it
 	}
+	r.sessions.end(ctx)
 	for _, s := range r.specials {
 		err = errors.Join(err, s.close())
 	}

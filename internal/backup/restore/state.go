@@ -40,6 +40,9 @@ type record struct {
 	Source     string               `json:"source"`     // what is restored, and how
 	Namespaces map[string]*nsRecord `json:"namespaces"` // by the dump's names
 	Written    time.Time            `json:"written"`
+	// Targets are, from when the replay of the oplog began, the target's UUIDs of the
+	// collections by the source's.
+	Targets map[string]string `json:"targets,omitempty"`
 }
 
 type nsRecord struct {
@@ -84,7 +87,7 @@ func (r *Restore) openState() error {
 			}
 			s.rec.Namespaces[ns] = n
 		}
-		s.resumed = true
+		s.resumed, s.rec.Targets = true, old.Targets
 		r.log.Always("resuming the restore that was interrupted after %s", old.Written.Local().Format(time.DateTime))
 	}
 	if err := s.write(); err != nil {
@@ -271,4 +274,18 @@ func (s *state) end(t *task, res Result) error {
 	}
 	s.rec.Namespaces[t.src] = &nsRecord{Documents: res.Read, Inserted: res.Successes, Failed: res.Failures, Done: true}
 	return s.writeLocked()
+}
+
+// targets returns the target's UUIDs as they were when the replay of the oplog began;
+// now tells them if it begins only now.
+func (s *state) targets(now func() map[string]string) (map[string]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rec.Targets == nil {
+		s.rec.Targets = now()
+		if err := s.writeLocked(); err != nil {
+			return nil, err
+		}
+	}
+	return s.rec.Targets, nil
 }

@@ -159,7 +159,7 @@ func (s *oplogSink) start() error {
 		return nil
 	}
 	r := s.a.r
-	if r.archive.Open() > 1 || r.state != nil {
+	if r.archive.Open() > 1 {
 		s.keep = &spool{}
 		s.a.specials[s.t] = s.keep
 		return nil

@@ -281,3 +281,35 @@ func TestClientCertificate(t *testing.T) {
 		t.Errorf("%v %v", enc, err)
 	}
 }
+
+func TestBulkWriter(t *testing.T) {
+	dir := t.TempDir()
+	for _, size := range []int{0, 1, 4095, bulkSize - 1, bulkSize, bulkSize + 1, 3*bulkSize + 5000} {
+		data := make([]byte, size)
+		if _, err := rand.Read(data); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, "f")
+		w, err := CreateWhole(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := w.Bulk()
+		for p := data; len(p) > 0; {
+			n := min(len(p), 77_777)
+			if _, err := b.Write(p[:n]); err != nil {
+				t.Fatal(err)
+			}
+			p = p[n:]
+		}
+		if err := b.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%d bytes became %d, or others: %v", size, len(got), err)
+		}
+	}
+}

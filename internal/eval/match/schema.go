@@ -55,21 +55,46 @@ func parseJSONSchema(p *parser, name string, arg bson.Value) (Node, error) {
 	return &JSONSchema{arg.Doc(), s}, nil
 }
 
-// schemaKeywords are those that are built, in the order in which their failures are told.
-var schemaKeywords = []string{
-	"title", "description", "bsonType", "type", "enum",
-	"maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum", "multipleOf",
-	"maxLength", "minLength", "pattern",
-	"items", "additionalItems", "maxItems", "minItems", "uniqueItems",
-	"properties", "patternProperties", "additionalProperties", "required", "dependencies", "maxProperties", "minProperties",
-	"allOf", "anyOf", "oneOf", "not",
+// schemaTable are the keywords, in the order in which their failures are told.
+var schemaTable = []Row{
+	{Name: "title", Help: "shown with failures"},
+	{Name: "description", Help: "shown with failures"},
+	{Name: "bsonType", Help: "type or types by MongoDB's names"},
+	{Name: "type", Help: "type or types by JSON's names, without integer"},
+	{Name: "enum", Help: "one of the values"},
+	{Name: "maximum", Help: "largest number"},
+	{Name: "exclusiveMaximum", Help: "maximum itself is too large"},
+	{Name: "minimum", Help: "smallest number"},
+	{Name: "exclusiveMinimum", Help: "minimum itself is too small"},
+	{Name: "multipleOf", Help: "whole multiples of a number"},
+	{Name: "maxLength", Help: "most characters of a string"},
+	{Name: "minLength", Help: "fewest characters of a string"},
+	{Name: "pattern", Help: "strings that a regular expression finds"},
+	{Name: "items", Help: "schema of all elements, or of each by its position"},
+	{Name: "additionalItems", Help: "elements behind those of items"},
+	{Name: "maxItems", Help: "most elements"},
+	{Name: "minItems", Help: "fewest elements"},
+	{Name: "uniqueItems", Help: "no element twice"},
+	{Name: "properties", Help: "schemas of fields by name"},
+	{Name: "patternProperties", Help: "schemas of fields whose names fit a pattern"},
+	{Name: "additionalProperties", Help: "fields that neither names"},
+	{Name: "required", Help: "fields that have to be there"},
+	{Name: "dependencies", Help: "what a document with a field needs besides"},
+	{Name: "maxProperties", Help: "most fields"},
+	{Name: "minProperties", Help: "fewest fields"},
+	{Name: "allOf", Help: "fits all schemas"},
+	{Name: "anyOf", Help: "fits at least one schema"},
+	{Name: "oneOf", Help: "fits exactly one schema"},
+	{Name: "not", Help: "does not fit a schema"},
+	{Name: "encrypt", Status: Missing, Help: "field is encrypted by clients"},
+	{Name: "encryptMetadata", Status: Missing, Help: "defaults for encrypt"},
 }
 
 // unsupportedKeywords are those of JSON schema that MongoDB refuses by name.
 var unsupportedKeywords = []string{"$ref", "$schema", "default", "definitions", "format", "id"}
 
-// SchemaKeywords returns the keywords of $jsonSchema that work, for the documentation.
-func SchemaKeywords() []string { return slices.Sorted(slices.Values(schemaKeywords)) }
+// SchemaTable returns the keywords of $jsonSchema.
+func SchemaTable() []Row { return schemaTable }
 
 // schema parses one object of a schema.
 func (p *parser) schema(d bson.Raw) (*schema, error) {
@@ -80,13 +105,14 @@ func (p *parser) schema(d bson.Raw) (*schema, error) {
 	}
 	seen := map[string]bool{}
 	for k := range d.Elems() {
+		i := slices.IndexFunc(schemaTable, func(r Row) bool { return r.Name == k })
 		switch {
 		case seen[k]:
 			return nil, failedToParse("Duplicate $jsonSchema keyword: %s", k)
-		case slices.Contains(schemaKeywords, k):
-			seen[strings.Clone(k)] = true
-		case k == "encrypt" || k == "encryptMetadata":
+		case i >= 0 && schemaTable[i].Status == Missing:
 			return nil, notBuilt("$jsonSchema keyword '" + k + "'")
+		case i >= 0:
+			seen[schemaTable[i].Name] = true
 		case slices.Contains(unsupportedKeywords, k):
 			return nil, failedToParse("$jsonSchema keyword '%s' is not currently supported", k)
 		default:
@@ -97,7 +123,8 @@ func (p *parser) schema(d bson.Raw) (*schema, error) {
 		return nil, failedToParse("Cannot specify both $jsonSchema keywords 'type' and 'bsonType'")
 	}
 	s := &schema{}
-	for _, k := range schemaKeywords {
+	for _, row := range schemaTable {
+		k := row.Name
 		v := d.Get(k)
 		if v.IsMissing() {
 			continue

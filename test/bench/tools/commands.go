@@ -7,7 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -59,12 +60,13 @@ func dumpCommands(c config, db string) []command {
 		l = append(l,
 			command{name: "mongodump", kind: "dump", original: true, out: out("o"), args: []string{dump, "--quiet", "--uri", c.uri, "-d", db, "-o", out("o")},
 				then: &command{name: "mongorestore", kind: "restore", original: true, args: []string{rest, "--quiet", "--drop", "--uri", c.uri, "--dir", out("o")}}},
+			command{name: "mongodump --archive", kind: "archive", original: true, out: out("oa"), args: []string{dump, "--quiet", "--uri", c.uri, "-d", db, "--archive=" + out("oa")}},
 			command{name: "mongodump --gzip", kind: "compressed", original: true, out: out("og"), args: []string{dump, "--quiet", "--uri", c.uri, "-d", db, "--gzip", "-o", out("og")}},
 		)
 	}
 	d := ours("", "dump", out("d"), "-o", out("d"))
 	d.then = restore("", "--dir", out("d"))
-	a := ours(" --archive", "dump", out("a"), "--archive="+out("a"))
+	a := ours(" --archive", "archive", out("a"), "--archive="+out("a"))
 	a.then = restore(" --archive", "--archive="+out("a"))
 	return append(l, d, a,
 		ours(" --parallelInCollection 4", "dump", out("p"), "-o", out("p"), "--parallelInCollection", "4"),
@@ -123,15 +125,21 @@ func (cmd command) run() (result, error) {
 	var stderr bytes.Buffer
 	p.Stderr = &stderr
 	started := time.Now()
-	err := p.Run()
-	r := result{Command: cmd.name, Kind: cmd.kind, Original: cmd.original, Wall: time.Since(started).Seconds()}
+	err := p.Start()
+	r := result{Command: cmd.name, Kind: cmd.kind, Original: cmd.original}
+	if err == nil {
+		done := make(chan struct{})
+		go func() {
+			err = p.Wait()
+			close(done)
+		}()
+		r.PeakKB = watchPeak(p.Process.Pid, done)
+	}
+	r.Wall = time.Since(started).Seconds()
 	if err != nil {
 		return r, fmt.Errorf("%s: %w\n%s", cmd.name, err, stderr.String())
 	}
 	r.CPU = (p.ProcessState.UserTime() + p.ProcessState.SystemTime()).Seconds()
-	if u, ok := p.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		r.PeakKB = u.Maxrss
-	}
 	if cmd.out != "" {
 		err = filepath.WalkDir(cmd.out, func(_ string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
@@ -145,4 +153,29 @@ func (cmd command) run() (result, error) {
 		})
 	}
 	return r, err
+}
+
+// watchPeak returns the largest resident size, in KB, that a process had. It looks at the
+// process itself: what wait reports also has the memory of this program, before the exec.
+func watchPeak(pid int, done <-chan struct{}) (peak int64) {
+	t := time.NewTicker(10 * time.Millisecond)
+	defer t.Stop()
+	for {
+		select {
+		case <-done:
+			return peak
+		case <-t.C:
+			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			if err != nil {
+				continue
+			}
+			for line := range strings.Lines(string(b)) {
+				if f := strings.Fields(line); len(f) > 1 && f[0] == "VmHWM:" {
+					if n, err := strconv.ParseInt(f[1], 10, 64); err == nil {
+						peak = max(peak, n)
+					}
+				}
+			}
+		}
+	}
 }

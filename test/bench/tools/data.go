@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -56,6 +57,20 @@ var shapes = map[string]func(ctx context.Context, db *mongo.Database, size int64
 
 var words = []string{"amber", "basalt", "cairn", "delta", "estuary", "flint", "granite", "heath", "isle", "jetty", "knoll", "loch", "moor", "ness", "outcrop", "peak"}
 
+// vocabulary is made of syllables, the same every time.
+var vocabulary = func() (l []string) {
+	syllables := []string{"ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu", "na", "pe", "qui", "ro", "su", "ta", "ve", "wi", "xo", "yu", "ster", "land", "ing", "ton"}
+	r := rand.New(rand.NewPCG(5, 6)) //nolint:gosec // the same words every time
+	for range 5000 {
+		w := ""
+		for range 1 + r.IntN(4) {
+			w += syllables[r.IntN(len(syllables))]
+		}
+		l = append(l, w)
+	}
+	return l
+}()
+
 // kilobyte makes a document of about 1 KB, of which a compressor makes about a quarter.
 func kilobyte(r *rand.Rand, id int) bson.D {
 	word := func() string { return words[r.IntN(len(words))] }
@@ -66,12 +81,11 @@ func kilobyte(r *rand.Rand, id int) bson.D {
 		{Key: "tags", Value: bson.A{word(), word(), word()}}, {Key: "at", Value: bson.DateTime(1_700_000_000_000 + r.Int64N(1<<34))},
 		{Key: "n1", Value: r.Int64()}, {Key: "n2", Value: int32(id)},
 	}
-	text := make([]byte, 0, 700)
-	for len(text) < 680 {
-		text = append(append(text, word()...), ' ')
-		if r.IntN(4) == 0 {
-			text = strconv.AppendInt(text, r.Int64N(1<<40), 36)
-		}
+	text := make([]byte, 0, 720)
+	for len(text) < 690 {
+		// A vocabulary of some thousand words, of which a few are frequent, as in prose.
+		w := int(float64(len(vocabulary)) * math.Pow(r.Float64(), 3))
+		text = append(append(text, vocabulary[w]...), ' ')
 	}
 	return append(d, bson.E{Key: "text", Value: string(text)})
 }
