@@ -72,6 +72,10 @@ func (db *DB) URI() string { return db.n.URI() }
 // Port returns the TCP port.
 func (db *DB) Port() int { return db.n.Port() }
 
+// SetReadOnly makes the server refuse every write from now on, as a server does that
+// shows the past: clients get IllegalOperation, expired documents stay.
+func (db *DB) SetReadOnly() { db.n.SetReadOnly() }
+
 // Failed is closed if the store failed and became read-only; Err then says why.
 func (db *DB) Failed() <-chan struct{} { return db.n.Failed() }
 

@@ -43,8 +43,15 @@ func (e *exitError) Unwrap() error { return e.err }
 func main() { os.Exit(run(os.Args)) }
 
 func run(args []string) int {
-	if name := strings.TrimSuffix(filepath.Base(args[0]), ".exe"); name == "mongod" {
+	switch strings.TrimSuffix(filepath.Base(args[0]), ".exe") {
+	case "mongod":
 		return report("mongod", runServe("mongod", args[1:]))
+	case "mongorestore":
+		return runRestore(args[1:], true)
+	case "mongodump":
+		return runDump(args[1:], true)
+	case "bsondump":
+		return runBSONDump(args[1:], true)
 	}
 	root := &cobra.Command{
 		Use:           "cairn",
@@ -53,7 +60,7 @@ func run(args []string) int {
 		SilenceUsage:  true,
 		Version:       version,
 	}
-	root.AddCommand(newServeCommand(), newInspectCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newInspectCommand(), newVersionCommand(), newDumpCommand(), newRestoreCommand(), newBSONDumpCommand(), newBackupCommand())
 	root.SetArgs(args[1:])
 	return report("cairn", root.Execute())
 }
@@ -62,6 +69,10 @@ func run(args []string) int {
 func report(prog string, err error) int {
 	if err == nil {
 		return exitOK
+	}
+	var said silentError
+	if errors.As(err, &said) {
+		return said.code
 	}
 	var e *exitError
 	if !errors.As(err, &e) {

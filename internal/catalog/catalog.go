@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/oplog"
@@ -21,9 +22,9 @@ import (
 type Options struct {
 	// Engine is the open store. Required.
 	Engine *storage.Engine
-	// CompileFilter compiles validators and partial filters. Default: the filter language
-	// without $expr.
-	CompileFilter func(bson.Raw) (*match.Matcher, error)
+	// CompileFilter compiles validators and partial filters, which compare strings under a
+	// collation (nil: the simple one). Default: the filter language without $expr.
+	CompileFilter func(filter bson.Raw, coll *collate.Collator) (*match.Matcher, error)
 	// Observers are called inside the unit of every logged change, in order.
 	Observers []OpObserver
 	// NewUUID makes the UUIDs of collections and index builds. Default: random ones.
@@ -38,7 +39,9 @@ type Options struct {
 
 func (o *Options) ensureDefaults() {
 	if o.CompileFilter == nil {
-		o.CompileFilter = func(f bson.Raw) (*match.Matcher, error) { return match.Compile(f, match.Options{}) }
+		o.CompileFilter = func(f bson.Raw, c *collate.Collator) (*match.Matcher, error) {
+			return match.Compile(f, match.Options{Collation: c})
+		}
 	}
 	if o.NewUUID == nil {
 		o.NewUUID = bson.NewUUID
@@ -209,6 +212,22 @@ func (c *Catalog) beginWriteUUID(ctx context.Context, uuid bson.UUID) (*Collecti
 	return coll, WriteGrant{s}, nil
 }
 
+// tryBeginWriteUUID is beginWriteUUID that waits for nobody: ok is false if DDL has the collection.
+func (c *Catalog) tryBeginWriteUUID(uuid bson.UUID) (coll *Collection, g WriteGrant, ok bool) {
+	if coll = c.Pin().ByUUID(uuid); coll == nil {
+		return nil, WriteGrant{}, true
+	}
+	s := coll.shared
+	if !s.lock.tryShared() {
+		return nil, WriteGrant{}, false
+	}
+	if coll = c.Pin().ByUUID(uuid); coll == nil {
+		s.lock.unlockShared()
+		return nil, WriteGrant{}, true
+	}
+	return coll, WriteGrant{s}, true
+}
+
 // newCollection returns a collection without indexes.
 func (c *Catalog) newCollection(ns Namespace, uuid bson.UUID, o *CollectionOptions, t storage.Table) (*Collection, error) {
 	ns = Namespace{strings.Clone(ns.DB), strings.Clone(ns.Coll)} // the caller's may lie in a request's buffer
@@ -218,8 +237,8 @@ func (c *Catalog) newCollection(ns Namespace, uuid bson.UUID, o *CollectionOptio
 
 func (c *Collection) compileValidator() (err error) {
 	c.validator = nil
-	if c.Options.Validator != nil {
-		c.validator, err = c.cat.opt.CompileFilter(c.Options.Validator)
+	if c.Options.Validator != nil && c.Options.Timeseries == nil { // buckets: see checkBucket
+		c.validator, err = c.cat.opt.CompileFilter(c.Options.Validator, c.Options.Collation)
 	}
 	return err
 }
@@ -228,14 +247,15 @@ func (c *Collection) compileValidator() (err error) {
 func (c *Catalog) newIndex(spec *IndexSpec, t storage.Table) (*Index, error) {
 	ix := &Index{
 		Spec:   spec,
+		kept:   spec.Kept(),
 		Store:  storage.IndexStore{Table: t, ByID: spec.IsID()},
-		fields: newKeyFields(spec.Key, spec.Sparse),
+		fields: newKeyFields(spec),
 		state:  &indexState{since: c.opt.Now()},
 	}
 	if spec.PartialFilter == nil {
 		return ix, nil
 	}
-	m, err := c.opt.CompileFilter(spec.PartialFilter)
+	m, err := c.opt.CompileFilter(spec.PartialFilter, spec.Collation)
 	if err != nil {
 		return nil, err
 	}

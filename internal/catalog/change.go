@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/oplog"
 	"github.com/cairndb/cairn/internal/storage"
@@ -52,7 +53,7 @@ func (ch *change) create(ns Namespace, uuid bson.UUID, o *CollectionOptions) (*C
 	if err != nil {
 		return nil, err
 	}
-	return ch.addIndex(c, idIndexSpec, nil)
+	return ch.addIndex(c, idIndexSpec(o.Collation), nil)
 }
 
 // put makes c the current state of its collection.
@@ -189,8 +190,9 @@ func readViews(r storage.Reader, c *Collection) (map[string]*View, error) {
 			return nil, errors.Join(mongoerr.New(mongoerr.InvalidViewDefinition, "Invalid view definition in %s: %s", c.NS, d), cur.Close())
 		}
 		v := &View{NS: ns, On: on.Str(), Pipeline: bson.Array(pipeline.Data)}
-		if cl := d.Get("collation").Doc(); cl != nil {
-			v.Collation = cl
+		var err error
+		if v.Collation, err = collate.Parse(d.Get("collation").Doc()); err != nil {
+			return nil, errors.Join(err, cur.Close())
 		}
 		views[ns.Coll] = v
 	}

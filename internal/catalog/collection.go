@@ -59,6 +59,23 @@ func (c *Collection) readyIndexes() []*Index {
 // AllIndexes are the indexes that are ready and those being built.
 func (c *Collection) AllIndexes() []*Index { return c.indexes }
 
+// ShownIndexes are AllIndexes but for the one on _id of a clustered collection, which has
+// none for those who ask.
+func (c *Collection) ShownIndexes() []*Index {
+	if c.Options.Clustered {
+		return c.indexes[1:]
+	}
+	return c.indexes
+}
+
+// shown is how many of n indexes are shown.
+func (c *Collection) shown(n int) int {
+	if c.Options.Clustered {
+		return n - 1
+	}
+	return n
+}
+
 // Index returns the index of that name, ready or being built, or nil.
 func (c *Collection) Index(name string) *Index {
 	for _, ix := range c.indexes {
@@ -186,6 +203,10 @@ type ridAllocator struct {
 		sync.Mutex
 		known bool
 		next  storage.RecordID
+		// Ids below settled belong to units that have ended: what the store does not have
+		// of them is free. open counts the units that have not, of those that took by takeFor.
+		settled storage.RecordID
+		open    int
 	}
 }
 
@@ -201,6 +222,36 @@ func (a *ridAllocator) take(s storage.RecordStore, r storage.Reader, n int) (sto
 	return id, nil
 }
 
+// takeFor is take for a unit, which is known to use the ids until it ends.
+func (a *ridAllocator) takeFor(u *storage.RecoveryUnit, s storage.RecordStore, n int) (storage.RecordID, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.initLocked(s, u.Engine()); err != nil {
+		return 0, err
+	}
+	if a.mu.open == 0 {
+		a.mu.settled = a.mu.next
+	}
+	a.mu.open++
+	u.RegisterChange(a.ended, a.ended)
+	id := a.mu.next
+	a.mu.next += storage.RecordID(n)
+	return id, nil
+}
+
+func (a *ridAllocator) ended() {
+	a.mu.Lock()
+	a.mu.open--
+	a.mu.Unlock()
+}
+
+// given reports whether a unit that has not ended may use id, which it took.
+func (a *ridAllocator) given(id storage.RecordID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.mu.open > 0 && id >= a.mu.settled
+}
+
 // seen makes sure that ids up to id are not given out again.
 func (a *ridAllocator) seen(s storage.RecordStore, r storage.Reader, id storage.RecordID) error {
 	a.mu.Lock()
@@ -210,6 +261,17 @@ func (a *ridAllocator) seen(s storage.RecordStore, r storage.Reader, id storage.
 	}
 	a.mu.next = max(a.mu.next, id+1)
 	return nil
+}
+
+// claim counts id among those given out if it lies behind all of them: nobody has it then.
+func (a *ridAllocator) claim(s storage.RecordStore, r storage.Reader, id storage.RecordID) (bool, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.initLocked(s, r); err != nil || id < a.mu.next {
+		return false, err
+	}
+	a.mu.next = id + 1
+	return true, nil
 }
 
 func (a *ridAllocator) initLocked(s storage.RecordStore, r storage.Reader) error {

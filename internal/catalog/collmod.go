@@ -21,6 +21,10 @@ type collMod struct {
 	viewOn  bson.Value
 	pipe    bson.Value
 	index   bson.Raw
+	// series are changes of a time-series collection's own options; ofSeries says that another
+	// change makes sense for such only.
+	series   bson.Raw
+	ofSeries bool
 }
 
 func parseCollMod(mods bson.Raw) (*collMod, error) {
@@ -61,7 +65,22 @@ func parseCollMod(mods bson.Raw) (*collMod, error) {
 			if v.Truthy() {
 				return nil, mongoerr.New(mongoerr.InvalidOptions, "dryRun is not supported by this version of Cairn")
 			}
-		case "timeseries", "expireAfterSeconds", "isTimeseriesNamespace", "clusteredIndex":
+		case "timeseries":
+			if v.Type != bson.TypeDocument {
+				return nil, mongoerr.New(mongoerr.TypeMismatch, "BSON field 'collMod.timeseries' is the wrong type '%s', expected type 'object'", v.Type)
+			}
+			m.series = v.Doc()
+		case "expireAfterSeconds":
+			m.ofSeries = true
+			if _, on, err := expireOption(v); err != nil {
+				return nil, err
+			} else if !on {
+				m.remove = append(m.remove, key)
+				continue
+			}
+			opts.Append(key, v)
+		case "isTimeseriesNamespace": // a router says so of what it asks for
+		case "clusteredIndex":
 			return nil, mongoerr.New(mongoerr.InvalidOptions, "%s is not supported by this version of Cairn", key)
 		default:
 			return nil, mongoerr.New(mongoerr.UnknownField, "BSON field 'collMod.%s' is an unknown field.", key)
@@ -86,12 +105,18 @@ func (c *Catalog) CollMod(ctx context.Context, ns Namespace, mods bson.Raw) (*Co
 	}
 	res := &CollModResult{Reply: bson.Empty}
 	f, err := c.runDDL(ctx, func(d *ddl, ch *change) error {
-		if v := ch.e.v.View(ns); v != nil {
-			return ch.modView(ctx, v, m)
-		}
-		coll := ch.e.v.Lookup(ns)
-		if coll == nil {
-			return mongoerr.New(mongoerr.NamespaceNotFound, "ns does not exist")
+		coll := ch.e.v.Timeseries(ns)
+		switch {
+		case coll != nil:
+			if err := m.toBuckets(coll); err != nil {
+				return err
+			}
+		case ch.e.v.View(ns) != nil:
+			return ch.modView(ctx, ch.e.v.View(ns), m)
+		default:
+			if coll = ch.e.v.Lookup(ns); coll == nil {
+				return mongoerr.New(mongoerr.NamespaceNotFound, "ns does not exist")
+			}
 		}
 		if !m.viewOn.IsMissing() {
 			return mongoerr.New(mongoerr.InvalidOptions, "option only supported on a view: viewOn")
@@ -104,8 +129,11 @@ func (c *Catalog) CollMod(ctx context.Context, ns Namespace, mods bson.Raw) (*Co
 			return err
 		}
 		res.Reply = reply
-		o := bson.NewBuilder(nil).Str("collMod", ns.Coll).AppendElems(mods).Finish()
-		return ch.log(coll, ns, coll.UUID, o, old)
+		o := bson.NewBuilder(nil).Str("collMod", coll.NS.Coll).AppendElems(m.entry(mods)).Finish()
+		if err := ch.log(coll, coll.NS, coll.UUID, o, old); err != nil || coll.NS == ns {
+			return err
+		}
+		return ch.modSeriesView(ctx, ns)
 	})
 	res.Future = f
 	return res, err
@@ -116,6 +144,16 @@ func (ch *change) collMod(c *Collection, m *collMod) (reply, old bson.Raw, err e
 	o2 := bson.NewBuilder(nil)
 	o2.Doc("collectionOptions_old").UUID("uuid", c.UUID).AppendElems(c.Options.Raw).End()
 	out := bson.NewBuilder(nil)
+	if c.Options.Timeseries == nil && (m.series != nil || m.ofSeries) {
+		return nil, nil, mongoerr.New(mongoerr.InvalidOptions, "option only supported on a time-series collection: %s", m.options)
+	}
+	if m.series != nil {
+		ts, err := c.Options.Timeseries.with(m.series)
+		if err != nil {
+			return nil, nil, err
+		}
+		m.options = bson.NewBuilder(nil).AppendElems(m.options).AppendDoc("timeseries", ts.Raw).Finish()
+	}
 	if m.index != nil {
 		if c, err = ch.modIndex(c, m.index, out, o2); err != nil {
 			return nil, nil, err
@@ -252,7 +290,7 @@ func (ch *change) modView(ctx context.Context, v *View, m *collMod) error {
 	}
 	b := bson.NewBuilder(nil).Str("_id", v.NS.String()).Str("viewOn", opts.ViewOn).AppendArray("pipeline", opts.Pipeline)
 	if v.Collation != nil {
-		b.AppendDoc("collation", v.Collation)
+		b.AppendDoc("collation", v.Collation.Spec())
 	}
 	return ch.changeView(ctx, v.NS, b.Finish())
 }

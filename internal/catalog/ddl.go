@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/oplog"
 )
@@ -103,6 +104,16 @@ func (c *Catalog) create(ctx context.Context, ns Namespace, options bson.Raw, uu
 	if err != nil {
 		return nil, err
 	}
+	if opts.Timeseries != nil && !ns.IsBuckets() {
+		f, err := c.createTimeseries(ctx, ns, opts, uuid)
+		if errors.Is(err, errNothing) {
+			return nil, nil
+		}
+		return f, err
+	}
+	if err := checkBuckets(ns, opts); err != nil {
+		return nil, err
+	}
 	f, err := c.runDDL(ctx, func(_ *ddl, ch *change) error {
 		if err := ch.mayCreate(ns, opts); err != nil {
 			return err
@@ -117,6 +128,18 @@ func (c *Catalog) create(ctx context.Context, ns Namespace, options bson.Raw, uu
 		return nil, nil
 	}
 	return f, err
+}
+
+// checkBuckets refuses buckets without the options of their collection, and those options
+// elsewhere.
+func checkBuckets(ns Namespace, opts *CollectionOptions) error {
+	switch {
+	case ns.IsBuckets() && (opts.Timeseries == nil || !opts.Clustered || opts.Validator == nil):
+		return mongoerr.New(mongoerr.InvalidOptions, "%s cannot be made without the time-series collection that it belongs to", ns)
+	case !ns.IsBuckets() && opts.Clustered:
+		return unsupportedOption("clusteredIndex")
+	}
+	return nil
 }
 
 // createImplicitly makes the collection of a first write.
@@ -163,8 +186,11 @@ func (ch *change) createLogged(ns Namespace, uuid bson.UUID, opts *CollectionOpt
 	if err != nil {
 		return nil, err
 	}
-	o := bson.NewBuilder(nil).Str("create", ns.Coll).AppendElems(opts.Raw).AppendDoc("idIndex", idIndexSpec.Raw).Finish()
-	return coll, ch.log(nil, ns, uuid, o, nil)
+	o := bson.NewBuilder(nil).Str("create", ns.Coll).AppendElems(opts.Raw)
+	if !opts.Clustered {
+		o.AppendDoc("idIndex", idIndexSpec(opts.Collation).Raw)
+	}
+	return coll, ch.log(nil, ns, uuid, o.Finish(), nil)
 }
 
 // maxViewDepth is how many views may stand on each other.
@@ -198,6 +224,9 @@ func (ch *change) createView(ctx context.Context, ns Namespace, opts *Collection
 	if err := ch.e.v.checkViewGraph(ns, opts.ViewOn); err != nil {
 		return err
 	}
+	if on := ch.e.v.View(Namespace{ns.DB, opts.ViewOn}); on != nil && !collate.Same(on.Collation, opts.Collation) {
+		return mongoerr.New(mongoerr.OptionNotSupportedOnView, "View %s has conflicting collation with view %s", ns, on.NS)
+	}
 	views, err := ch.systemViews(ns.DB)
 	if err != nil {
 		return err
@@ -209,7 +238,7 @@ func (ch *change) createView(ctx context.Context, ns Namespace, opts *Collection
 		b.AppendArray("pipeline", opts.Pipeline)
 	}
 	if opts.Collation != nil {
-		b.AppendDoc("collation", opts.Collation)
+		b.AppendDoc("collation", opts.Collation.Spec())
 	}
 	if err := views.Insert(ctx, ch.w, []bson.Raw{b.Finish()}, nil); err != nil {
 		return err
@@ -272,15 +301,19 @@ func (c *Catalog) Drop(ctx context.Context, ns Namespace) (*DropResult, error) {
 	}
 	res := &DropResult{}
 	f, err := c.runDDL(ctx, func(d *ddl, ch *change) error {
+		coll := ch.e.v.Timeseries(ns)
 		if ch.e.v.View(ns) != nil {
-			res.View = true
-			return ch.changeView(ctx, ns, nil)
-		}
-		coll := ch.e.v.Lookup(ns)
-		if coll == nil {
+			if err := ch.changeView(ctx, ns, nil); err != nil {
+				return err
+			}
+			if res.View = coll == nil; res.View {
+				return nil
+			}
+			coll = ch.e.v.ByUUID(coll.UUID)
+		} else if coll = ch.e.v.Lookup(ns); coll == nil {
 			return mongoerr.New(mongoerr.NamespaceNotFound, "ns not found")
 		}
-		res.Indexes = len(coll.indexes)
+		res.Indexes = coll.shown(len(coll.indexes))
 		return d.drop(ch, coll)
 	})
 	res.Future = f

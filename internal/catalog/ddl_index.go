@@ -16,7 +16,9 @@ type CreateIndexesResult struct {
 	CreatedCollection bool
 	Before, After     int
 	AllExist          bool // the note "all indexes already exist"
-	Future            *oplog.Future
+	// Kept are the names of new indexes of kinds that have no engine: listed, never used.
+	Kept   []string
+	Future *oplog.Future
 }
 
 // CreateIndexes builds indexes on a collection, which is made if it does not exist. It
@@ -25,9 +27,22 @@ func (c *Catalog) CreateIndexes(ctx context.Context, ns Namespace, specs []bson.
 	if err := ValidateWritable(ns); err != nil {
 		return nil, err
 	}
+	if coll := c.Pin().Timeseries(ns); coll != nil {
+		ns = coll.NS
+		buckets := make([]bson.Raw, len(specs))
+		for i := range specs {
+			var err error
+			if buckets[i], err = coll.Options.Timeseries.BucketIndex(specs[i]); err != nil {
+				return nil, err
+			}
+		}
+		specs = buckets
+	}
 	return c.createIndexes(ctx, ns, specs, nil)
 }
 
+// createIndexes is CreateIndexes. With lenient, which gets the keys that break a unique index, specs
+// are those of a log: what names no collation has none.
 func (c *Catalog) createIndexes(ctx context.Context, ns Namespace, specs []bson.Raw, lenient func(*Index, []byte)) (*CreateIndexesResult, error) {
 	if len(specs) == 0 {
 		return nil, mongoerr.New(mongoerr.BadValue, "Must specify at least one index to create")
@@ -38,6 +53,7 @@ func (c *Catalog) createIndexes(ctx context.Context, ns Namespace, specs []bson.
 		if parsed[i], err = ParseIndexSpec(s); err != nil {
 			return nil, err
 		}
+		parsed[i].collated = parsed[i].collated || (lenient != nil && !parsed[i].IsID())
 	}
 	res := &CreateIndexesResult{}
 	for {
@@ -77,7 +93,7 @@ func (c *Catalog) tryCreateIndexes(ctx context.Context, ns Namespace, specs []*I
 		res.Future = build.future
 	}
 	if coll := c.Pin().Lookup(ns); coll != nil {
-		res.After = len(coll.Indexes())
+		res.After = coll.shown(len(coll.Indexes()))
 	}
 	return nil, nil
 }
@@ -95,7 +111,7 @@ func (c *Catalog) planIndexes(d *ddl, ns Namespace, specs []*IndexSpec, res *Cre
 			return nil, nil, err
 		}
 	}
-	res.Before = len(coll.Indexes())
+	res.Before = coll.shown(len(coll.Indexes()))
 	todo, wait, err := coll.newIndexes(specs)
 	switch {
 	case err != nil || wait != nil:
@@ -103,6 +119,11 @@ func (c *Catalog) planIndexes(d *ddl, ns Namespace, specs []*IndexSpec, res *Cre
 	case len(todo) == 0:
 		res.AllExist = true
 		return nil, nil, nil
+	}
+	for _, s := range todo {
+		if s.Kept() {
+			res.Kept = append(res.Kept, s.Name)
+		}
 	}
 	if err := d.lock(coll); err != nil {
 		return nil, nil, err
@@ -124,6 +145,9 @@ func (d *ddl) createForIndexes(ns Namespace, res *CreateIndexesResult) (coll *Co
 		return nil, err
 	}
 	opts, err := ParseCollectionOptions(bson.Empty)
+	if err == nil {
+		err = checkBuckets(ns, opts)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -143,6 +167,10 @@ func (d *ddl) createForIndexes(ns Namespace, res *CreateIndexesResult) (coll *Co
 func (c *Collection) newIndexes(specs []*IndexSpec) (todo []*IndexSpec, wait *buildState, err error) {
 	have := append([]*Index(nil), c.indexes...)
 	for _, s := range specs {
+		s, err := s.inherit(c.Options.Collation)
+		if err != nil {
+			return nil, nil, err
+		}
 		exists, err := c.conflict(have, s)
 		if err != nil {
 			return nil, nil, err
@@ -158,9 +186,8 @@ func (c *Collection) newIndexes(specs []*IndexSpec) (todo []*IndexSpec, wait *bu
 			return nil, nil, cannotCreate("add index fails, too many indexes for %s key:%s", c.NS, s.Key)
 		case s.TTL && c.Options.Capped:
 			return nil, nil, cannotCreate("Cannot create TTL index on a capped collection")
-		case c.Options.Collation != nil && !s.Raw.Has("collation"):
-			return nil, nil, cannotCreate("The index %s would use the collection's collation %s; indexes with a collation other than 'simple' are not supported by this version of Cairn",
-				s.Name, c.Options.Collation)
+		case s.Unique && s.Kept():
+			return nil, nil, cannotCreate("The unique index %s cannot be kept without its uniqueness: %v", s.Name, s.Collation.Err())
 		}
 		ix, err := c.cat.newIndex(s, storage.Table{})
 		if err != nil {
@@ -196,6 +223,13 @@ func (c *Collection) conflict(have []*Index, s *IndexSpec) (*Index, error) {
 			return nil, mongoerr.New(mongoerr.IndexOptionsConflict, "Index already exists with a different name: %s", o.Name)
 		}
 		return nil, mongoerr.New(mongoerr.IndexOptionsConflict, "An equivalent index already exists with a different name and options. Requested index: %s, existing index: %s", s.Raw, o.Raw)
+	}
+	if s.Kind == "text" {
+		for _, ix := range have {
+			if ix.Spec.Kind == "text" {
+				return nil, cannotCreate("only one text index per collection allowed, found existing text index \"%s\"", ix.Spec.Name)
+			}
+		}
 	}
 	return nil, nil
 }
@@ -274,6 +308,16 @@ func (c *Catalog) DropIndexes(ctx context.Context, ns Namespace, which bson.Valu
 	if err := ValidateNamespace(ns); err != nil {
 		return nil, err
 	}
+	if coll := c.Pin().Timeseries(ns); coll != nil {
+		ns = coll.NS
+		if which.Type == bson.TypeDocument {
+			key, _, err := coll.Options.Timeseries.BucketKey(which.Doc())
+			if err != nil {
+				return nil, err
+			}
+			which = key.Value()
+		}
+	}
 	res := &DropIndexesResult{}
 	f, err := c.runDDL(ctx, func(d *ddl, ch *change) error {
 		if ch.e.v.View(ns) != nil {
@@ -283,7 +327,7 @@ func (c *Catalog) DropIndexes(ctx context.Context, ns Namespace, which bson.Valu
 		if coll == nil {
 			return mongoerr.New(mongoerr.NamespaceNotFound, "ns not found %s", ns)
 		}
-		res.Was = len(coll.indexes)
+		res.Was = coll.shown(len(coll.indexes))
 		list, err := coll.chooseIndexes(which)
 		if err != nil {
 			return err

@@ -159,6 +159,14 @@ func (n *node) ddlCommand(td *datadriven.TestData, ns string, args []bson.Raw) (
 		return fmt.Sprintf("was %d all %v", res.Was, res.All), nil
 	case "list":
 		return n.listAll(ns), nil
+	case "series":
+		c := n.Pin().Timeseries(space)
+		lines := []string{c.TimeseriesOptions().String()}
+		for _, ix := range c.ShownIndexes() {
+			raw, ok := c.Options.Timeseries.SeriesIndex(ix.Spec.Raw)
+			lines = append(lines, fmt.Sprint(raw, " ", ok))
+		}
+		return strings.Join(lines, "\n"), nil
 	}
 	return "", fmt.Errorf("unknown command %s", td.Cmd)
 }

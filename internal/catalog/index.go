@@ -10,6 +10,7 @@ import (
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/bson/keystring"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/storage"
 )
@@ -19,6 +20,7 @@ type Index struct {
 	Spec  *IndexSpec
 	Store storage.IndexStore
 
+	kept    bool // Spec.Kept
 	fields  keyFields
 	partial *match.Matcher // nil: all documents
 	build   *buildState    // nil once the index is ready
@@ -55,7 +57,7 @@ func (ix *Index) AppendKey(dst []byte, vals ...bson.Value) []byte {
 		if v.IsMissing() {
 			v.Type = bson.TypeNull
 		}
-		dst = keystring.Append(dst, v, ix.fields.ord.Desc(i), nil)
+		dst = keystring.Append(dst, ix.fields.coll.Value(v), ix.fields.ord.Desc(i), nil)
 	}
 	return dst
 }
@@ -68,6 +70,9 @@ func (ix *Index) decodeKey(key, typeBits []byte) (bson.Raw, error) {
 		if err := d.Next(b, name); err != nil {
 			return nil, fmt.Errorf("%w: key of index %s: %w", storage.ErrCorruption, ix.Spec.Name, err)
 		}
+	}
+	if ix.fields.coll != nil {
+		return collate.Shown(b.Finish().Value()).Doc(), nil
 	}
 	return b.Finish(), nil
 }
@@ -167,6 +172,21 @@ type topKey struct {
 func (t *topKey) passes(s storage.IndexStore, r storage.Reader, key []byte) (bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	beyond, err := t.beyondLocked(s, r, key)
+	if beyond {
+		t.key = append(t.key[:0], key...)
+	}
+	return beyond, err
+}
+
+// beyond is passes for who only looks.
+func (t *topKey) beyond(s storage.IndexStore, r storage.Reader, key []byte) (bool, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.beyondLocked(s, r, key)
+}
+
+func (t *topKey) beyondLocked(s storage.IndexStore, r storage.Reader, key []byte) (bool, error) {
 	if !t.known {
 		cur := s.Cursor(r, storage.Backward, storage.IndexBounds{})
 		if cur.Next() {
@@ -177,9 +197,5 @@ func (t *topKey) passes(s storage.IndexStore, r storage.Reader, key []byte) (boo
 		}
 		t.known = true
 	}
-	if bytes.Compare(key, t.key) <= 0 {
-		return false, nil
-	}
-	t.key = append(t.key[:0], key...)
-	return true, nil
+	return bytes.Compare(key, t.key) > 0, nil
 }

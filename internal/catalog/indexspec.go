@@ -8,6 +8,7 @@ import (
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/bson/keystring"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/mongoerr"
 )
 
@@ -28,23 +29,40 @@ type IndexSpec struct {
 	// TTL is set if documents expire ExpireAfter seconds behind the date in the field.
 	TTL         bool
 	ExpireAfter int64
+	// Collation is nil for strings in the order of their bytes.
+	Collation *collate.Collator
+	// Kind is what the key calls an index that is not ordered by values: "text", "2d",
+	// "2dsphere", "2dsphere_bucket", "hashed" or "wildcard"; "" for all others.
+	Kind string
+
+	// collated says that the specification names a collation, if only the simple one: it does
+	// not take that of its collection.
+	collated bool
 }
 
-// idIndexSpec is that of the index every collection has.
-var idIndexSpec = &IndexSpec{
+// plainIDIndexSpec is that of the index every collection has, if it has no collation.
+var plainIDIndexSpec = &IndexSpec{
 	Raw:  bson.D("v", 2, "key", bson.D("_id", 1), "name", "_id_"),
 	Name: "_id_", Key: bson.D("_id", 1), Unique: true,
+}
+
+// idIndexSpec is that of the index on _id of a collection with that collation.
+func idIndexSpec(c *collate.Collator) *IndexSpec {
+	if c == nil {
+		return plainIDIndexSpec
+	}
+	s := *plainIDIndexSpec
+	s.Collation = c
+	s.Raw = bson.NewBuilder(nil).AppendElems(s.Raw).AppendDoc("collation", c.Spec()).Finish()
+	return &s
 }
 
 // IsID reports whether this is the index that every collection has on _id.
 func (s *IndexSpec) IsID() bool { return s.Name == "_id_" }
 
-// otherKinds are the index kinds that are named by a string in the key.
-var otherKinds = []string{"2d", "2dsphere", "2dsphere_bucket", "geoHaystack", "hashed", "text", "columnstore", "wildcard"}
-
-// kindOptions are the fields that only say something to those kinds.
-var kindOptions = []string{"2dsphereIndexVersion", "bits", "bucketSize", "coarsestIndexedLevel", "default_language", "finestIndexedLevel",
-	"language_override", "max", "min", "textIndexVersion", "weights"}
+// Kept reports whether there is no engine for the index: it is listed and dumped, but holds
+// no entries and no plan uses it.
+func (s *IndexSpec) Kept() bool { return s.Kind != "" || (s.Collation.Err() != nil && !s.IsID()) }
 
 // ParseIndexSpec checks a specification as createIndexes takes it.
 func ParseIndexSpec(raw bson.Raw) (*IndexSpec, error) {
@@ -56,7 +74,11 @@ func ParseIndexSpec(raw bson.Raw) (*IndexSpec, error) {
 		if err != nil {
 			return nil, err
 		}
-		if keep {
+		switch {
+		case !keep:
+		case key == "collation":
+			rest.AppendDoc(key, s.Collation.Spec())
+		default:
 			rest.Append(key, v)
 		}
 	}
@@ -66,7 +88,7 @@ func ParseIndexSpec(raw bson.Raw) (*IndexSpec, error) {
 	case !raw.Has("name"):
 		return nil, mongoerr.New(mongoerr.FailedToParse, "The 'name' field is a required property of an index specification")
 	}
-	if err := s.checkKey(); err != nil {
+	if err := s.checkKey(version); err != nil {
 		return nil, err
 	}
 	if isIDKey(s.Key) {
@@ -75,8 +97,40 @@ func ParseIndexSpec(raw bson.Raw) (*IndexSpec, error) {
 	if err := s.check(raw); err != nil {
 		return nil, err
 	}
-	s.Raw = bson.NewBuilder(nil).Int32("v", int32(version)).AppendDoc("key", s.Key).Str("name", s.Name).AppendElems(rest.Finish()).Finish()
+	options := rest.Finish()
+	if s.Kind != "" {
+		var err error
+		if options, err = s.checkKind(raw, options, version); err != nil {
+			return nil, err
+		}
+	} else if raw.Has("wildcardProjection") {
+		return nil, mongoerr.New(mongoerr.BadValue, "The field 'wildcardProjection' is only allowed in an 'wildcard' index, but got 'btree'")
+	}
+	if s.Collation != nil && version < 2 {
+		return nil, cannotCreate("Invalid index specification %s; cannot create an index with the 'collation' option and v=%d", raw, version)
+	}
+	s.Raw = bson.NewBuilder(nil).Int32("v", int32(version)).AppendDoc("key", s.Key).Str("name", s.Name).AppendElems(options).Finish()
 	return s, nil
+}
+
+// inherit is the specification for a collection with that collation.
+func (s *IndexSpec) inherit(c *collate.Collator) (*IndexSpec, error) {
+	switch {
+	case s.IsID() && s.collated && !collate.Same(s.Collation, c):
+		return nil, mongoerr.New(mongoerr.BadValue, "The _id index must have the same collation as the collection. Index collation: %s, collection collation: %s", simpleOr(s.Collation), simpleOr(c))
+	case s.IsID():
+		return idIndexSpec(c), nil
+	case s.collated || c == nil:
+		return s, nil
+	}
+	return ParseIndexSpec(bson.NewBuilder(nil).AppendElems(s.Raw).AppendDoc("collation", c.Spec()).Finish())
+}
+
+func simpleOr(c *collate.Collator) bson.Raw {
+	if c == nil {
+		return bson.D("locale", "simple")
+	}
+	return c.Spec()
 }
 
 // field takes one field and reports whether it is kept behind v, key and name.
@@ -118,18 +172,29 @@ func (s *IndexSpec) field(raw bson.Raw, key string, v bson.Value, version *int64
 		if v.Type != bson.TypeDocument {
 			return false, specType(key, v, "an object")
 		}
-		c, err := parseCollation(v)
-		if err == nil && c != nil {
-			err = cannotCreate("Indexes with a collation other than 'simple' are not supported by this version of Cairn: %s", raw)
+		if v.Doc().IsEmpty() {
+			return false, cannotCreate("The index specification's collation must not be empty: %s", raw)
 		}
-		return false, err
+		s.Collation, err = collate.Parse(v.Doc())
+		s.collated = true
+		return s.Collation != nil, err
 	case "storageEngine":
 		if v.Type != bson.TypeDocument {
 			return false, specType(key, v, "an object")
 		}
 		return true, nil
+	case originalSpec: // what an index on buckets was asked for as
+		if v.Type != bson.TypeDocument {
+			return false, specType(key, v, "an object")
+		}
+		return true, nil
 	case "ns": // written by servers before 4.4
-	case "clustered", "wildcardProjection", "columnstoreProjection":
+	case "wildcardProjection":
+		if v.Type != bson.TypeDocument {
+			return false, specType(key, v, "a non-empty object")
+		}
+		return true, nil
+	case "clustered", "columnstoreProjection":
 		return false, cannotCreate("The index option '%s' is not supported by this version of Cairn", key)
 	default:
 		if slices.Contains(kindOptions, key) {
@@ -175,8 +240,8 @@ func (s *IndexSpec) expireAfter(raw bson.Raw, v bson.Value) error {
 	return nil
 }
 
-// checkKey checks the key pattern.
-func (s *IndexSpec) checkKey() error {
+// checkKey checks the key pattern and finds out the kind of the index.
+func (s *IndexSpec) checkKey(version int64) error {
 	if s.Key.IsEmpty() {
 		return cannotCreate("Index keys cannot be empty.")
 	}
@@ -185,11 +250,16 @@ func (s *IndexSpec) checkKey() error {
 	}
 	seen := map[string]bool{}
 	for name, v := range s.Key.Elems() {
-		if err := checkKeyValue(v); err != nil {
+		if err := checkKeyValue(v, version); err != nil {
 			return err
 		}
-		if err := checkKeyName(name); err != nil {
+		if err := s.noteKind(name, v); err != nil {
 			return err
+		}
+		if !isWildcard(name) && !(s.Kind == "text" && (name == "_fts" || name == "_ftsx")) {
+			if err := checkKeyName(name); err != nil {
+				return err
+			}
 		}
 		if seen[name] {
 			return cannotCreate("Index key pattern %s has the field '%s' twice", s.Key, name)
@@ -199,8 +269,11 @@ func (s *IndexSpec) checkKey() error {
 	return nil
 }
 
-func checkKeyValue(v bson.Value) error {
+// checkKeyValue checks the direction or kind of a field. Version 1 takes almost anything for a direction.
+func checkKeyValue(v bson.Value, version int64) error {
 	switch {
+	case version < 2 && v.Type != bson.TypeString && v.Type != bson.TypeDocument && v.Type != bson.TypeArray:
+		return nil
 	case v.IsNumber():
 		f, _ := v.AsFloat64()
 		if f != f {
@@ -211,19 +284,18 @@ func checkKeyValue(v bson.Value) error {
 		}
 		return nil
 	case v.Type != bson.TypeString:
-		return cannotCreate("Values in v:2 index key pattern cannot be of type %s. Only numbers > 0, numbers < 0, and strings are allowed.", v.Type)
+		return cannotCreate("Values in v:%d index key pattern cannot be of type %s. Only numbers > 0, numbers < 0, and strings are allowed.", version, v.Type)
 	case v.Str() == "":
 		return cannotCreate("Values in the index key pattern cannot be empty strings")
-	case !slices.Contains(otherKinds, v.Str()):
+	case v.Str() == "geoHaystack":
+		return cannotCreate("GeoHaystack indexes cannot be created in version 4.9 and above")
+	case !slices.Contains(kinds, v.Str()):
 		return cannotCreate("Unknown index plugin '%s'", v.Str())
 	}
-	return cannotCreate("Indexes of the kind '%s' are not supported by this version of Cairn", v.Str())
+	return nil
 }
 
 func checkKeyName(name string) error {
-	if name == "$**" || strings.HasSuffix(name, ".$**") {
-		return cannotCreate("Wildcard indexes are not supported by this version of Cairn")
-	}
 	if name == "" {
 		return cannotCreate("Index keys cannot contain an empty field.")
 	}
@@ -259,7 +331,9 @@ func (s *IndexSpec) checkID(raw bson.Raw) (*IndexSpec, error) {
 			return nil, mongoerr.New(mongoerr.InvalidIndexSpecificationOption, "The field '%s' is not valid for an _id index specification. Specification: %s", key, raw)
 		}
 	}
-	return idIndexSpec, nil
+	id := *idIndexSpec(s.Collation)
+	id.collated = s.collated
+	return &id, nil
 }
 
 func (s *IndexSpec) check(raw bson.Raw) error {
@@ -274,7 +348,7 @@ func (s *IndexSpec) check(raw bson.Raw) error {
 		return cannotCreate("index name cannot contain NUL bytes")
 	case s.Sparse && s.PartialFilter != nil:
 		return cannotCreate("cannot mix \"partialFilterExpression\" and \"sparse\" options")
-	case s.TTL && s.Key.Len() != 1:
+	case s.TTL && s.Key.Len() != 1 && !raw.Has(originalSpec):
 		return cannotCreate("TTL indexes are single-field indexes, compound indexes do not support TTL. Index spec: %s", raw)
 	}
 	return nil
@@ -283,12 +357,18 @@ func (s *IndexSpec) check(raw bson.Raw) error {
 // sameSignature reports whether two indexes hold the same entries: only one of
 // such may exist.
 func (s *IndexSpec) sameSignature(o *IndexSpec) bool {
-	return keyEqual(s.Key, o.Key) && s.Unique == o.Unique && s.Sparse == o.Sparse &&
+	return keyEqual(s.Key, o.Key) && s.Unique == o.Unique && s.Sparse == o.Sparse && collate.Same(s.Collation, o.Collation) &&
+		bson.CompareDocs(s.Raw.Get("wildcardProjection").Doc(), o.Raw.Get("wildcardProjection").Doc()) == 0 &&
 		(s.PartialFilter == nil) == (o.PartialFilter == nil) && bson.CompareDocs(s.PartialFilter, o.PartialFilter) == 0
 }
 
 // equivalent reports whether two indexes of one signature have the same options.
 func (s *IndexSpec) equivalent(o *IndexSpec) bool {
+	for _, k := range kindOptions {
+		if !bson.Equal(s.Raw.Get(k), o.Raw.Get(k)) {
+			return false
+		}
+	}
 	return s.TTL == o.TTL && s.ExpireAfter == o.ExpireAfter
 }
 

@@ -34,6 +34,17 @@ func (l *intentLock) lockShared(ctx context.Context) error {
 	}
 }
 
+// tryShared is lockShared that returns false instead of waiting.
+func (l *intentLock) tryShared() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ddl {
+		return false
+	}
+	l.writers++
+	return true
+}
+
 func (l *intentLock) unlockShared() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/bson/extjson"
 	"github.com/cairndb/cairn/internal/bson/keystring"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/mongoerr"
 )
 
@@ -39,10 +40,12 @@ type keyFields struct {
 	paths  [][]string
 	ord    keystring.Ordering
 	sparse bool
+	coll   *collate.Collator // strings are their keys; nil: themselves
 }
 
-func newKeyFields(pattern bson.Raw, sparse bool) keyFields {
-	f := keyFields{ord: keystring.NewOrdering(pattern), sparse: sparse}
+func newKeyFields(spec *IndexSpec) keyFields {
+	pattern := spec.Key
+	f := keyFields{ord: keystring.NewOrdering(pattern), sparse: spec.Sparse, coll: spec.Collation}
 	for name := range pattern.Elems() {
 		f.paths = append(f.paths, strings.Split(strings.Clone(name), "."))
 	}
@@ -62,8 +65,7 @@ func (f *keyFields) appendKeys(a *keyArena, doc bson.Raw) error {
 	clear(a.multikey[:len(f.paths)])
 	if len(f.paths) == 1 && len(f.paths[0]) == 1 {
 		if v := doc.Get(f.paths[0][0]); v.Type != bson.TypeArray {
-			f.emitOne(a, v)
-			return nil
+			return f.emitOne(a, v)
 		}
 	}
 	first := len(a.spans)
@@ -79,16 +81,34 @@ func (f *keyFields) appendKeys(a *keyArena, doc bson.Raw) error {
 }
 
 // emitOne is the fast way of an index on one field that holds no array.
-func (f *keyFields) emitOne(a *keyArena, v bson.Value) {
+func (f *keyFields) emitOne(a *keyArena, v bson.Value) (err error) {
 	if v.IsMissing() {
 		if f.sparse {
-			return
+			return nil
 		}
 		v.Type = bson.TypeNull
+	}
+	if f.coll != nil {
+		if v, err = f.collated(v); err != nil {
+			return err
+		}
 	}
 	a.begin()
 	a.buf = keystring.Append(a.buf, v, f.ord.Desc(0), &a.tb)
 	a.finish()
+	return nil
+}
+
+// collated is the value that stands in the index for v. A string whose key cannot be made is
+// refused: it would be neither found nor known as a duplicate.
+func (f *keyFields) collated(v bson.Value) (bson.Value, error) {
+	if !collate.HasString(v) {
+		return v, nil
+	}
+	if err := f.coll.Err(); err != nil {
+		return v, err
+	}
+	return f.coll.Value(v), nil
 }
 
 func (a *keyArena) begin() {
@@ -130,6 +150,15 @@ func (f *keyFields) expand(a *keyArena, at int) error {
 		return nil
 	}
 	if arrField < 0 {
+		if f.coll != nil {
+			for i := range st {
+				v, err := f.collated(st[i].cur)
+				if err != nil {
+					return err
+				}
+				st[i].cur = v
+			}
+		}
 		a.begin()
 		for i := range st {
 			v := st[i].cur

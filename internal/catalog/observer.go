@@ -31,6 +31,8 @@ type WriteInfo struct {
 	LSID      bson.Raw
 	TxnNumber int64
 	StmtIDs   []int32
+	// Grouped says that all StmtIDs are of the one document that is written: a bucket.
+	Grouped bool
 	// RetryImage is "preImage" or "postImage" for a retryable findAndModify.
 	RetryImage  string
 	FromMigrate bool
@@ -42,7 +44,9 @@ func (i *WriteInfo) fill(e *oplog.Entry, stmt int) {
 		return
 	}
 	e.LSID, e.TxnNumber, e.FromMigrate, e.NeedsRetryImage = i.LSID, i.TxnNumber, i.FromMigrate, i.RetryImage
-	if stmt < len(i.StmtIDs) {
+	if i.Grouped {
+		e.StmtIDs = i.StmtIDs
+	} else if stmt < len(i.StmtIDs) {
 		e.StmtIDs = i.StmtIDs[stmt : stmt+1]
 	}
 }

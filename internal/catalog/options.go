@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/mongoerr"
 )
 
@@ -16,11 +17,19 @@ type CollectionOptions struct {
 	Max    int64 // documents, capped only; 0: no limit
 
 	Temp             bool
-	Validator        bson.Raw // nil: none
-	ValidationLevel  string   // strict, moderate, off
-	ValidationAction string   // error, warn, errorAndLog
-	Collation        bson.Raw // nil: simple
-	PrePostImages    bool     // changeStreamPreAndPostImages.enabled
+	Validator        bson.Raw          // nil: none
+	ValidationLevel  string            // strict, moderate, off
+	ValidationAction string            // error, warn, errorAndLog
+	Collation        *collate.Collator // nil: simple
+	PrePostImages    bool              // changeStreamPreAndPostImages.enabled
+
+	// Timeseries is set for the buckets of a time-series collection, and in create for the
+	// collection itself. Expires and ExpireAfter are its expireAfterSeconds.
+	Timeseries  *Timeseries
+	Expires     bool
+	ExpireAfter int64
+	// Clustered says that the index on _id is not shown: the documents are their own.
+	Clustered bool
 
 	ViewOn   string // views only
 	Pipeline bson.Array
@@ -43,6 +52,10 @@ func ParseCollectionOptions(raw bson.Raw) (*CollectionOptions, error) {
 		case !keep:
 		case key == "size":
 			b.IntOrLong(key, o.Size)
+		case key == "collation":
+			b.AppendDoc(key, o.Collation.Spec())
+		case key == "timeseries":
+			b.AppendDoc(key, o.Timeseries.Raw)
 		default:
 			b.Append(key, v)
 		}
@@ -76,12 +89,11 @@ func (o *CollectionOptions) field(key string, v bson.Value) (keep bool, err erro
 	case "validationAction":
 		o.ValidationAction, err = enumOption(key, v, "error", "warn", "errorAndLog")
 	case "collation":
-		o.Collation, err = parseCollation(v)
-		if err == nil && o.Collation != nil {
-			// A collection that promises an order which no query would keep is not made.
-			err = mongoerr.New(mongoerr.InvalidOptions, "collations other than {locale: \"simple\"} are not supported by this version of Cairn: %s", v)
+		d, err := docOption(key, v)
+		if err == nil {
+			o.Collation, err = collate.Parse(d)
 		}
-		return false, err
+		return o.Collation != nil, err
 	case "changeStreamPreAndPostImages":
 		d, err := docOption(key, v)
 		if err != nil {
@@ -107,14 +119,20 @@ func (o *CollectionOptions) field(key string, v bson.Value) (keep bool, err erro
 		}
 		return key == "comment", nil
 	case "autoIndexId":
-		if !v.Truthy() {
+		if !v.Truthy() { // since 4.0 MongoDB takes it in local only
 			return false, unsupportedOption("autoIndexId: false")
 		}
 		return false, nil
 	case "clusteredIndex":
-		return false, unsupportedOption("clusteredIndex")
-	case "timeseries", "expireAfterSeconds":
-		return false, unsupportedOption("timeseries")
+		if v.Type != bson.TypeBool || !v.Bool() { // true is what buckets have
+			return false, unsupportedOption("clusteredIndex")
+		}
+		o.Clustered = true
+	case "timeseries":
+		o.Timeseries, err = parseTimeseries(v)
+	case "expireAfterSeconds":
+		o.ExpireAfter, o.Expires, err = expireOption(v)
+		return o.Expires, err
 	case "uuid", "idIndex": // beside the options in dumps and entries; whoever makes the collection looks at them
 		return false, nil
 	default:
@@ -129,6 +147,10 @@ func (o *CollectionOptions) check() error {
 		return mongoerr.New(mongoerr.InvalidOptions, "the 'size' field is required when 'capped' is true")
 	case !o.Capped && (o.Size != 0 || o.Max != 0):
 		return mongoerr.New(mongoerr.InvalidOptions, "the 'capped' field needs to be true when either the 'size' or 'max' fields are present")
+	case o.Expires && o.Timeseries == nil:
+		return invalidTimeseries("'expireAfterSeconds' is only supported on time-series collections or when the 'clusteredIndex' option is specified")
+	case o.Clustered && o.Timeseries == nil:
+		return unsupportedOption("clusteredIndex")
 	case o.Pipeline != nil && o.ViewOn == "":
 		return mongoerr.New(mongoerr.InvalidOptions, "'pipeline' requires 'viewOn' to also be specified")
 	case o.ViewOn != "" && (o.Capped || o.Validator != nil || o.Temp):
@@ -218,27 +240,4 @@ func enumOption(key string, v bson.Value, allowed ...string) (string, error) {
 		}
 	}
 	return "", mongoerr.New(mongoerr.BadValue, "Enumeration value '%s' for field 'create.%s' is not a valid value.", v.Str(), key)
-}
-
-// parseCollation returns nil for the simple collation. Others are kept, as the
-// default of the collection.
-func parseCollation(v bson.Value) (bson.Raw, error) {
-	d, err := docOption("collation", v)
-	if err != nil {
-		return nil, err
-	}
-	if d.IsEmpty() {
-		return nil, nil
-	}
-	locale := d.Get("locale")
-	if locale.IsMissing() {
-		return nil, mongoerr.New(40414, "BSON field 'collation.locale' is missing but a required field")
-	}
-	if locale.Type != bson.TypeString {
-		return nil, mongoerr.New(mongoerr.TypeMismatch, "BSON field 'collation.locale' is the wrong type '%s', expected type 'string'", locale.Type)
-	}
-	if locale.Str() == "simple" {
-		return nil, nil
-	}
-	return d, nil
 }

@@ -67,6 +67,9 @@ func encodeCollection(c *Collection) bson.Raw {
 	b.Array("indexes")
 	for _, ix := range c.indexes {
 		b.Doc("").AppendDoc("spec", ix.Spec.Raw).Int64("ident", int64(ix.Store.Ident))
+		if ix.kept {
+			b.Bool("kept", true) // whoever builds an engine for it knows that it has no entries yet
+		}
 		if bs := ix.build; bs != nil {
 			b.Doc("build").UUID("uuid", bs.uuid).Int64("side", int64(bs.side.Ident)).End()
 		}

@@ -47,6 +47,8 @@ func checkRename(from, to Namespace) error {
 		return mongoerr.New(mongoerr.IllegalOperation, "can't rename live oplog while replicating")
 	case from.logged() != to.logged():
 		return mongoerr.New(mongoerr.IllegalOperation, "Cannot rename collections between a replicated and an unreplicated database")
+	case from.IsBuckets() || to.IsBuckets():
+		return mongoerr.New(mongoerr.IllegalOperation, "Cannot rename the buckets of a time-series collection: %s to %s", from, to)
 	case from.IsSystem() != to.IsSystem() || from.Coll == SystemViews:
 		return mongoerr.New(mongoerr.IllegalOperation, "Cannot rename the system collection %s to %s", from, to)
 	}
@@ -60,6 +62,8 @@ func (ch *change) renamePair(from, to Namespace, o RenameOptions) (src, target *
 		return nil, nil, differentCase(to.DB, other)
 	}
 	switch {
+	case v.Timeseries(from) != nil:
+		return nil, nil, mongoerr.New(mongoerr.IllegalOperation, "Cannot rename time-series collection %s", from)
 	case v.View(from) != nil:
 		return nil, nil, mongoerr.New(mongoerr.CommandNotSupportedOnView, "cannot rename view: %s", from)
 	case v.Lookup(from) == nil:

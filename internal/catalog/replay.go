@@ -1,13 +1,11 @@
 package catalog
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 
 	"github.com/cairndb/cairn/internal/bson"
-	"github.com/cairndb/cairn/internal/eval/update"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/oplog"
 	"github.com/cairndb/cairn/internal/storage"
@@ -30,6 +28,7 @@ type Replay struct {
 	capped   map[bson.UUID]bool
 	partial  map[string][]bson.Raw // operations of transactions whose last entry is to come
 	last     *oplog.Future
+	group    replayGroup
 }
 
 type replaySuspect struct {
@@ -45,7 +44,9 @@ func (c *Catalog) NewReplay() *Replay {
 // Future is the newest unit that the replay made, nil if it changed nothing.
 func (r *Replay) Future() *oplog.Future { return r.last }
 
-// Apply applies one entry.
+// Apply applies one entry. Writes of documents are gathered into units: what Apply did is
+// visible, and has failed or not, when Flush or Finish has returned. After an error the entries
+// before e are applied all the same.
 func (r *Replay) Apply(ctx context.Context, e *oplog.Entry) error {
 	switch e.Op {
 	case oplog.OpNoop, oplog.OpDatabase:
@@ -54,11 +55,22 @@ func (r *Replay) Apply(ctx context.Context, e *oplog.Entry) error {
 		if e.CommandName() == "applyOps" {
 			return r.applyOps(ctx, e)
 		}
+		if err := r.Flush(); err != nil {
+			return err
+		}
 		return r.command(ctx, e)
 	}
 	ns, ok := ParseNamespace(e.NS)
 	if !ok {
 		return mongoerr.New(mongoerr.InvalidNamespace, "Invalid namespace specified '%s'", e.NS)
+	}
+	if ns.Coll != SystemViews {
+		if done, err := r.gather(ctx, ns, e); done || err != nil {
+			return err
+		}
+	}
+	if err := r.Flush(); err != nil {
+		return err
 	}
 	if ns.Coll == SystemViews {
 		return r.views(ctx, ns, e)
@@ -69,160 +81,6 @@ func (r *Replay) Apply(ctx context.Context, e *oplog.Entry) error {
 			return err
 		}
 	}
-}
-
-// document applies an i, u or d entry. It is not done if another writer got in between.
-func (r *Replay) document(ctx context.Context, ns Namespace, e *oplog.Entry) (done bool, err error) {
-	var c *Collection
-	var grant WriteGrant
-	if e.HasUUID() {
-		c, grant, err = r.cat.beginWriteUUID(ctx, e.UUID)
-	} else {
-		c, grant, err = r.cat.BeginWrite(ctx, ns, false)
-		if err == nil && c == nil {
-			err = mongoerr.New(mongoerr.NamespaceNotFound, "Failed to apply operation due to missing collection %s", ns)
-		}
-	}
-	if err != nil || c == nil {
-		return true, err
-	}
-	defer grant.Release()
-	w := r.cat.NewUnit()
-	changed, done, err := r.write(ctx, w, c, e)
-	if err != nil || !changed {
-		w.Rollback()
-		return done, err
-	}
-	f, err := r.cat.committer.Commit(w)
-	if err != nil {
-		return true, err
-	}
-	r.last = f
-	if c.Options.Capped {
-		r.capped[c.UUID] = true
-	}
-	return true, nil
-}
-
-// write does one entry to a collection in a unit.
-func (r *Replay) write(ctx context.Context, w *oplog.WriteUnit, c *Collection, e *oplog.Entry) (changed, done bool, err error) {
-	id := e.O.Get("_id")
-	if e.Op == oplog.OpUpdate {
-		id = e.O2.Get("_id")
-	}
-	if id.IsMissing() {
-		return false, true, mongoerr.New(mongoerr.NoSuchKey, "Failed to apply operation: no _id in %s of %s", e.Op, c.NS)
-	}
-	rid, old, done, err := r.find(ctx, w, c, id)
-	if err != nil || !done {
-		return false, done, err
-	}
-	info := &WriteInfo{FromMigrate: e.FromMigrate}
-	relaxed := r.relaxed(c)
-	switch {
-	case old == nil && e.Op == oplog.OpInsert:
-		err := c.insertAt(ctx, w, e.O, storage.RecordID(e.RID), info, relaxed)
-		if mongoerr.Is(err, mongoerr.DuplicateKey) { // of its _id: somebody inserted it just now
-			return false, false, nil
-		}
-		return err == nil, true, unwrapDoc(err)
-	case old == nil:
-		return false, true, nil
-	case e.Op == oplog.OpDelete:
-		return true, true, c.Delete(ctx, w, rid, old, info)
-	}
-	new := e.O
-	if e.Op == oplog.OpUpdate {
-		if new, err = update.ApplyEntry(old, e.O); err != nil {
-			return false, true, err
-		}
-	}
-	if bytes.Equal(old, new) {
-		return false, true, nil
-	}
-	o := new
-	if diff, ok := update.Diff(old, new); ok && e.Op == oplog.OpUpdate {
-		o = bson.D("$v", 2, "diff", diff)
-	}
-	return true, true, c.update(ctx, w, rid, old, new, o, info, relaxed)
-}
-
-// find latches and reads the document with that _id; old is nil if there is none.
-func (r *Replay) find(ctx context.Context, w *oplog.WriteUnit, c *Collection, id bson.Value) (rid storage.RecordID, old bson.Raw, done bool, err error) {
-	rid, err = c.FindID(w.RU, id)
-	if errors.Is(err, storage.ErrNotFound) {
-		return 0, nil, true, nil
-	}
-	if err != nil {
-		return 0, nil, false, err
-	}
-	if err := c.LockRecord(ctx, w, rid); err != nil {
-		return 0, nil, false, err
-	}
-	old, err = c.Get(w.RU, rid, nil)
-	if errors.Is(err, storage.ErrNotFound) || (err == nil && bson.Compare(old.Get("_id"), id) != 0) {
-		return 0, nil, false, nil
-	}
-	return rid, old, true, err
-}
-
-// relaxed notes keys of unique indexes that are there twice for now.
-func (r *Replay) relaxed(c *Collection) func(*Index, []byte) {
-	return func(ix *Index, key []byte) {
-		r.suspects = append(r.suspects, replaySuspect{c.UUID, suspect{ix.Store.Ident, bytes.Clone(key)}})
-	}
-}
-
-// insertAt inserts one document at the RecordId that it had when it was first
-// inserted, if that is free; without the evictions of a capped collection, which the log
-// has as deletes.
-func (c *Collection) insertAt(ctx context.Context, w *oplog.WriteUnit, doc bson.Raw, id storage.RecordID, info *WriteInfo, relaxed func(*Index, []byte)) error {
-	s := getScratch()
-	defer s.put()
-	s.relaxed = relaxed
-	if c.Options.Capped {
-		if err := w.RU.Lock(ctx, c.store.AppendPrefix(nil)); err != nil {
-			return err
-		}
-	}
-	id, err := c.freeRecordID(ctx, w, id)
-	if err != nil {
-		return err
-	}
-	docs := []bson.Raw{doc}
-	if err := s.addDocs(c, docs); err != nil {
-		return err
-	}
-	if err := s.lockUnique(ctx, w.RU); err != nil {
-		return err
-	}
-	if err := s.checkUnique(c, w.RU, 0, false); err != nil {
-		return err
-	}
-	size := s.putAll(c, w.RU, docs, id)
-	c.note(w, delta{1, size})
-	if c.Options.Capped {
-		first := &c.shared.capped
-		w.RU.RegisterChange(func() { first.oldest = min(first.oldest, id) }, nil)
-	}
-	return c.logInserts(w, docs, id, info)
-}
-
-// freeRecordID returns id if no record has it, or else a new one.
-func (c *Collection) freeRecordID(ctx context.Context, w *oplog.WriteUnit, id storage.RecordID) (storage.RecordID, error) {
-	if id > 0 {
-		if err := w.RU.Lock(ctx, c.store.LatchKey(id)); err != nil {
-			return 0, err
-		}
-		_, err := c.store.Get(w.RU, id, nil)
-		if errors.Is(err, storage.ErrNotFound) {
-			return id, c.shared.rids.seen(c.store, c.cat.eng, id)
-		}
-		if err != nil {
-			return 0, err
-		}
-	}
-	return c.shared.rids.take(c.store, c.cat.eng, 1)
 }
 
 // views applies a write to system.views, which changes the catalog.
@@ -241,7 +99,9 @@ func (r *Replay) views(ctx context.Context, ns Namespace, e *oplog.Entry) error 
 		if err := d.lock(c); err != nil {
 			return err
 		}
-		changed, done, err := r.write(ctx, ch.w, c, e)
+		rw := replayWrite{c: c, relaxed: r.relaxed(c)}
+		changed, done, err := r.write(ctx, ch.w, e, &rw)
+		rw.note(ch.w)
 		switch {
 		case err != nil:
 			return err
@@ -301,6 +161,9 @@ func (r *Replay) applyOps(ctx context.Context, e *oplog.Entry) error {
 // Finish ends the range: a key that is twice in a unique index now is an error, and
 // so is a transaction without its end; capped collections are cut to their size.
 func (r *Replay) Finish(ctx context.Context) error {
+	if err := r.Flush(); err != nil {
+		return err
+	}
 	for _, s := range r.suspects {
 		c := r.cat.Pin().ByUUID(s.coll)
 		if c == nil {

@@ -2,15 +2,21 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/oplog"
 )
 
-// command applies a c entry other than applyOps.
+// command applies a c entry other than applyOps. What it names and says stays in the
+// catalog, longer than the request that it came in.
 func (r *Replay) command(ctx context.Context, e *oplog.Entry) error {
+	own := *e
+	own.NS, own.O, own.O2 = strings.Clone(e.NS), e.O.Clone(), e.O2.Clone()
+	e = &own
 	name, arg := e.O.First()
 	db, _, ok := cutNS(e.NS)
 	if !ok {
@@ -59,6 +65,19 @@ func target(v *Version, ns Namespace, e *oplog.Entry) *Collection {
 func (r *Replay) create(ctx context.Context, ns Namespace, e *oplog.Entry) error {
 	opts, err := ParseCollectionOptions(withoutFirst(e.O))
 	if err != nil {
+		return err
+	}
+	if opts.Timeseries != nil && !ns.IsBuckets() { // no entry of MongoDB's, but a command of its tools
+		f, err := r.cat.createTimeseries(ctx, ns, opts, e.UUID)
+		if err == nil && f != nil {
+			r.last = f
+		}
+		if errors.Is(err, errNothing) {
+			err = nil
+		}
+		return err
+	}
+	if err := checkBuckets(ns, opts); err != nil {
 		return err
 	}
 	return r.ddl(ctx, func(d *ddl, ch *change) error {

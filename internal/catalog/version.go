@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 )
 
 // Version is the catalog at one moment. It does not change.
@@ -26,14 +27,14 @@ type View struct {
 	On       string
 	Pipeline bson.Array
 	// Collation is nil for the simple one.
-	Collation bson.Raw
+	Collation *collate.Collator
 }
 
 // Options are the options as listCollections shows them.
 func (v *View) Options() bson.Raw {
 	b := bson.NewBuilder(nil).Str("viewOn", v.On).AppendArray("pipeline", v.Pipeline)
 	if v.Collation != nil {
-		b.AppendDoc("collation", v.Collation)
+		b.AppendDoc("collation", v.Collation.Spec())
 	}
 	return b.Finish()
 }

@@ -48,6 +48,8 @@ type writeScratch struct {
 	// relaxed is set while the log is replayed over newer data: a document may not fit
 	// an index for now. What breaks a unique index is handed to it instead of refused.
 	relaxed func(ix *Index, key []byte)
+	// newID is set when it is known that nothing has the _id.
+	newID bool
 }
 
 type multikeyTodo struct {
@@ -71,7 +73,7 @@ func (s *writeScratch) put() {
 	clear(s.latches)
 	clear(s.seen)
 	clear(s.mk)
-	s.ops, s.latches, s.latch, s.mk, s.relaxed = s.ops[:0], s.latches[:0], s.latch[:0], s.mk[:0], nil
+	s.ops, s.latches, s.latch, s.mk, s.relaxed, s.newID = s.ops[:0], s.latches[:0], s.latch[:0], s.mk[:0], nil, false
 	s.fresh = s.fresh[:0]
 	scratches.Put(s)
 }
@@ -87,6 +89,12 @@ func (s *writeScratch) addDoc(c *Collection, doc bson.Raw, n int, remove bool) e
 }
 
 func (s *writeScratch) addKeys(ix *Index, doc bson.Raw, n int, remove bool) error {
+	if ix.kept {
+		if ix.Spec.Kind == "hashed" && !remove && s.relaxed == nil {
+			return ix.checkHashable(doc)
+		}
+		return nil
+	}
 	if ix.partial != nil {
 		if ok, err := ix.partial.Match(doc); err != nil || !ok {
 			return err
@@ -162,6 +170,8 @@ func (s *writeScratch) checkUnique(c *Collection, u *storage.RecoveryUnit, self 
 			switch {
 			case err != nil:
 				return err
+			case s.newID:
+				continue
 			case fresh:
 				s.fresh = append(s.fresh, i)
 				continue
@@ -241,6 +251,15 @@ func (s *writeScratch) perform(u *storage.RecoveryUnit, op *entryOp, rid storage
 	}
 }
 
+// performNew is perform for a document that is new.
+func (s *writeScratch) performNew(u *storage.RecoveryUnit, op *entryOp, rid storage.RecordID) {
+	if op.remove || op.ix.build != nil {
+		s.perform(u, op, rid)
+		return
+	}
+	op.ix.Store.PutNew(u, s.keys.key(op.span), rid, s.keys.bits(op.span))
+}
+
 // performMultikey persists what noteMultikey found.
 func (s *writeScratch) performMultikey(u *storage.RecoveryUnit) {
 	for i := range s.mk {
@@ -274,7 +293,7 @@ func (c *Collection) Insert(ctx context.Context, w *oplog.WriteUnit, docs []bson
 	if err := s.checkUnique(c, w.RU, 0, len(docs) > 1); err != nil {
 		return err
 	}
-	first, err := c.shared.rids.take(c.store, c.cat.eng, len(docs))
+	first, err := c.shared.rids.takeFor(w.RU, c.store, len(docs))
 	if err != nil {
 		return err
 	}
@@ -318,12 +337,12 @@ func (s *writeScratch) addDocs(c *Collection, docs []bson.Raw) error {
 // putAll stores documents under consecutive RecordIds, with their index entries.
 func (s *writeScratch) putAll(c *Collection, u *storage.RecoveryUnit, docs []bson.Raw, first storage.RecordID) (size int64) {
 	for i, d := range docs {
-		c.store.Put(u, first+storage.RecordID(i), d)
+		c.store.PutNew(u, first+storage.RecordID(i), d)
 		size += int64(len(d))
 	}
 	for i := range s.ops {
 		if op := &s.ops[i]; op.doc >= 0 {
-			s.perform(u, op, first+storage.RecordID(op.doc))
+			s.performNew(u, op, first+storage.RecordID(op.doc))
 		}
 	}
 	s.performMultikey(u)
@@ -336,13 +355,15 @@ func (c *Collection) Update(ctx context.Context, w *oplog.WriteUnit, id storage.
 	return c.update(ctx, w, id, old, new, o, info, nil)
 }
 
-func (c *Collection) update(ctx context.Context, w *oplog.WriteUnit, id storage.RecordID, old, new, o bson.Raw, info *WriteInfo, relaxed func(*Index, []byte)) error {
+func (c *Collection) update(ctx context.Context, w *oplog.WriteUnit, id storage.RecordID, old, new, o bson.Raw, info *WriteInfo, r *replayWrite) error {
 	if c.IsOplog() {
 		return mongoerr.New(mongoerr.InvalidNamespace, "cannot write to '%s'", c.NS)
 	}
 	s := getScratch()
 	defer s.put()
-	s.relaxed = relaxed
+	if r != nil {
+		s.relaxed = r.relaxed
+	}
 	if err := s.addChange(c, old, new); err != nil {
 		return err
 	}
@@ -354,7 +375,7 @@ func (c *Collection) update(ctx context.Context, w *oplog.WriteUnit, id storage.
 	}
 	s.replace(c, w.RU, id, new)
 	if len(old) != len(new) {
-		c.note(w, delta{0, int64(len(new) - len(old))})
+		c.noteFor(r, w, delta{0, int64(len(new) - len(old))})
 	}
 	return c.logUpdate(w, old, new, o, info)
 }
@@ -415,6 +436,10 @@ func (s *writeScratch) replace(c *Collection, u *storage.RecoveryUnit, id storag
 
 // Delete removes the document of record id, whose latch w holds and which is old.
 func (c *Collection) Delete(ctx context.Context, w *oplog.WriteUnit, id storage.RecordID, old bson.Raw, info *WriteInfo) error {
+	return c.delete(ctx, w, id, old, info, nil)
+}
+
+func (c *Collection) delete(ctx context.Context, w *oplog.WriteUnit, id storage.RecordID, old bson.Raw, info *WriteInfo, r *replayWrite) error {
 	if c.IsOplog() {
 		return mongoerr.New(mongoerr.InvalidNamespace, "cannot write to '%s'", c.NS)
 	}
@@ -427,7 +452,7 @@ func (c *Collection) Delete(ctx context.Context, w *oplog.WriteUnit, id storage.
 		return err
 	}
 	s.remove(c, w.RU, id)
-	c.note(w, delta{-1, -int64(len(old))})
+	c.noteFor(r, w, delta{-1, -int64(len(old))})
 	return c.logDelete(w, old, info)
 }
 
@@ -450,6 +475,10 @@ func duplicateKey(c *Collection, ix *Index, key, typeBits []byte) error {
 	v, err := ix.decodeKey(key, typeBits)
 	if err != nil {
 		return err
+	}
+	if col := ix.Spec.Collation; col != nil {
+		return mongoerr.New(mongoerr.DuplicateKey, "E11000 duplicate key error collection: %s index: %s collation: %s dup key: %s", c.NS, ix.Spec.Name, col.Spec(), v).
+			WithExtra(bson.D("keyPattern", ix.Spec.Key, "keyValue", v, "collation", col.Spec()))
 	}
 	return mongoerr.New(mongoerr.DuplicateKey, "E11000 duplicate key error collection: %s index: %s dup key: %s", c.NS, ix.Spec.Name, v).
 		WithExtra(bson.D("keyPattern", ix.Spec.Key, "keyValue", v))

@@ -4,6 +4,6 @@ package command
 func All() [][]Command {
 	return [][]Command{
 		ddlCommands, diagCommands, helloCommands, listCommands, opCommands, parameterCommands, profileCommands, readCommands,
-		replCommands, sessionCommands, unbuiltCommands, validateCommands, writeCommands,
+		replCommands, sessionCommands, unbuiltCommands, userCommands, validateCommands, writeCommands,
 	}
 }

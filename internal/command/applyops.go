@@ -43,6 +43,7 @@ func runApplyOps(c *Ctx) error {
 	ctx, cancel := c.Op.Context()
 	defer cancel()
 	replay := c.Node.NewReplay()
+	defer replay.Close()
 	err = c.applyAll(ctx, replay, ops)
 	if ferr := replay.Finish(ctx); err == nil {
 		err = ferr
@@ -63,6 +64,8 @@ func runApplyOps(c *Ctx) error {
 type Replay interface {
 	Apply(ctx context.Context, e *oplog.Entry) error
 	Finish(ctx context.Context) error
+	// Close gives up what was not committed: a panic must leave nothing locked.
+	Close()
 	Future() *oplog.Future
 }
 

@@ -50,6 +50,7 @@ func (r replayLog) Apply(_ context.Context, e *oplog.Entry) error {
 }
 
 func (replayLog) Finish(context.Context) error { return nil }
+func (replayLog) Close()                       {}
 func (replayLog) Future() *oplog.Future        { return nil }
 
 func TestApplyOps(t *testing.T) {

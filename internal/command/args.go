@@ -91,10 +91,12 @@ func unknownField(field string) error {
 func (c *Ctx) checkArgs() error {
 	cmd := c.Command
 	var seenGeneric, seen uint64 // by place in the tables, which have fewer than 64 rows
+	c.args.reset()
 	it := c.Body.Iter()
 	it.Next() // the command's own name
 	for it.Next() {
 		name, v := it.Key(), it.Value()
+		c.args.add(name, v)
 		if i := genericArg(name); i >= 0 {
 			g := &generics[i]
 			if seenGeneric&(1<<i) != 0 {
@@ -133,8 +135,57 @@ func (c *Ctx) checkArgs() error {
 	return nil
 }
 
-// Arg returns a named argument of the request, missing if it is absent.
-func (c *Ctx) Arg(name string) bson.Value { return c.Body.Get(name) }
+// Arg returns a named argument of the request, missing if it is absent. The command's own
+// name is one of them.
+func (c *Ctx) Arg(name string) bson.Value {
+	if v, ok := c.args.get(name); ok && (!v.IsMissing() || name != c.Command.Name) {
+		return v
+	}
+	return c.Body.Get(name)
+}
+
+// argIndex has the elements of a request's body behind the first, where they are few: a
+// command asks for each of its arguments, most of which are not there.
+type argIndex struct {
+	n    int // 0: not made; otherwise one more than there are, or more than there is room for
+	list [10]arg
+}
+
+type arg struct {
+	name string
+	v    bson.Value
+}
+
+func (x *argIndex) fill(body bson.Raw) {
+	x.reset()
+	it := body.Iter()
+	it.Next() // the command's own name
+	for it.Next() {
+		x.add(it.Key(), it.Value())
+	}
+}
+
+func (x *argIndex) reset() { x.n = 1 }
+
+func (x *argIndex) add(name string, v bson.Value) {
+	if x.n <= len(x.list) {
+		x.list[x.n-1] = arg{name, v}
+	}
+	x.n++
+}
+
+// get is not ok if the body must be asked.
+func (x *argIndex) get(name string) (v bson.Value, ok bool) {
+	if x.n == 0 || x.n > len(x.list)+1 {
+		return v, false
+	}
+	for i := range x.n - 1 {
+		if x.list[i].name == name {
+			return x.list[i].v, true
+		}
+	}
+	return v, true
+}
 
 // ArgDoc returns a document argument or nil.
 func (c *Ctx) ArgDoc(name string) bson.Raw {

@@ -10,9 +10,12 @@ import (
 
 // CollStats returns the document of $collStats {count, storageStats, latencyStats, queryExecStats}.
 func (n *Node) CollStats(_ context.Context, ns query.Namespace, spec bson.Raw) (bson.Raw, error) {
-	coll, err := n.Catalog.Resolve(ns)
-	if err != nil {
-		return nil, err
+	coll := n.Catalog.Pin().Timeseries(ns)
+	if coll == nil {
+		var err error
+		if coll, err = n.Catalog.Resolve(ns); err != nil {
+			return nil, err
+		}
 	}
 	b := bson.NewBuilder(nil).Str("ns", ns.String()).Str("host", n.Host.Hostname).Date("localTime", bson.NewDateTime(n.Clock()))
 	for k, v := range spec.Elems() {

@@ -53,6 +53,7 @@ type Ctx struct {
 	Node    *Node
 	Result  Result
 
+	args        argIndex
 	skipOK      bool // the command wrote "ok" itself
 	readsOnly   bool // a command that may write does not: no write concern is waited for
 	wroteErrors bool // counts as failed in metrics though ok is 1

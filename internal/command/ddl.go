@@ -248,6 +248,9 @@ func runCreateIndexes(c *Ctx) error {
 		return nil
 	}
 	c.Reply.Bool("createdCollectionAutomatically", res.CreatedCollection)
+	if len(res.Kept) > 0 {
+		c.Reply.Str("note", "no query will use "+strings.Join(res.Kept, ", ")+": this version of Cairn has no engine for such indexes and only keeps their specifications")
+	}
 	if c.Node.Repl.SetName() != "" {
 		c.Reply.Str("commitQuorum", "votingMembers")
 	}

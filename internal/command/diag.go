@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/bson/extjson"
 	"github.com/cairndb/cairn/internal/mongoerr"
 )
 
@@ -142,10 +143,26 @@ func runGetLog(c *Ctx) error {
 		lines, total := c.Node.LogRing.Lines()
 		c.Reply.IntOrLong("totalLinesWritten", total).Any("log", lines)
 	case "startupWarnings":
-		c.Reply.Int32("totalLinesWritten", 0).Array("log").End()
+		return c.startupWarnings()
 	default:
 		return mongoerr.New(mongoerr.OperationFailed, "No log named '%s'", v.Str())
 	}
+	return nil
+}
+
+// startupWarnings writes the warnings of this start as lines of MongoDB's log, which the
+// shell takes apart.
+func (c *Ctx) startupWarnings() error {
+	c.Reply.IntOrLong("totalLinesWritten", int64(len(c.Node.Warnings))).Array("log")
+	at := bson.D("$date", c.Node.Host.Started.Format("2006-01-02T15:04:05.000-07:00"))
+	for _, w := range c.Node.Warnings {
+		line, err := extjson.Marshal(bson.D("t", at, "s", "W", "c", "CONTROL", "id", w.ID, "ctx", "initandlisten", "msg", w.Message, "tags", []string{"startupWarnings"}), extjson.Relaxed)
+		if err != nil {
+			return err
+		}
+		c.Reply.Str("", string(line))
+	}
+	c.Reply.End()
 	return nil
 }
 

@@ -94,7 +94,7 @@ func (c *Ctx) run() (err error) {
 		if v.Type == bson.TypeString && !cmd.Has(AdminOnly) {
 			ns = c.DB + "." + v.Str()
 		}
-		c.Op.Describe(cmd.Name, ns, c.Body)
+		c.Op.Describe(cmd.Name, ns, c.shown())
 	}
 	if stop, err := c.failCommand(); stop || err != nil {
 		return err
@@ -179,6 +179,9 @@ func (c *Ctx) checkGeneric() error {
 		return mongoerr.New(mongoerr.InvalidOptions, "Command %s does not support { readConcern: { level: \"snapshot\" } }", cmd.Name)
 	}
 	if err := c.checkMember(); err != nil {
+		return err
+	}
+	if err := c.checkReadOnly(); err != nil {
 		return err
 	}
 	return c.checkWriteConcern()

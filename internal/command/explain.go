@@ -29,7 +29,7 @@ func runExplain(c *Ctx) error {
 		return mongoerr.New(mongoerr.CommandNotFound, "Explain failed due to unknown command: %s", name)
 	}
 	sub := *c
-	sub.Command, sub.Body, sub.Sequences = cmd, inner, nil
+	sub.Command, sub.Body, sub.Sequences, sub.args = cmd, inner, nil, argIndex{}
 	if err := sub.checkArgs(); err != nil {
 		return err
 	}

@@ -131,6 +131,7 @@ func (c *Ctx) findRequest() (*query.FindRequest, error) {
 // behind it, point into them long after the message's buffer is used again.
 func (c *Ctx) keepBody() {
 	c.Body = c.Body.Clone()
+	c.args.fill(c.Body) // it pointed into the old one
 	c.DB = strings.Clone(c.DB)
 }
 

@@ -70,7 +70,7 @@ func runHello(c *Ctx) error {
 	b.Date("localTime", bson.NewDateTime(c.Node.Clock()))
 	b.Int32("logicalSessionTimeoutMinutes", SessionMinutes)
 	b.IntOrLong("connectionId", c.Client.ID())
-	b.Int32("minWireVersion", 0).Int32("maxWireVersion", MaxWireVersion).Bool("readOnly", false)
+	b.Int32("minWireVersion", 0).Int32("maxWireVersion", MaxWireVersion).Bool("readOnly", c.Node.ReadOnly.Load())
 	if v := c.Arg("compression"); v.Type == bson.TypeArray {
 		var offered []string
 		for e := range v.Doc().Values() {
@@ -80,8 +80,12 @@ func runHello(c *Ctx) error {
 			b.Any("compression", both)
 		}
 	}
-	if c.Arg("saslSupportedMechs").Type == bson.TypeString {
-		b.Array("saslSupportedMechs").End()
+	if user := c.Arg("saslSupportedMechs"); user.Type == bson.TypeString {
+		mechs, err := c.Node.Auth.Mechanisms(user.Str())
+		if err != nil {
+			return err
+		}
+		b.Any("saslSupportedMechs", mechs)
 	}
 	return nil
 }

@@ -150,6 +150,14 @@ func runListCollections(c *Ctx) error {
 		items = append(items, item{coll.NS.Coll, collectionDoc(coll, nameOnly)})
 	}
 	for _, view := range v.Views(c.DB) {
+		if buckets := v.Timeseries(view.NS); buckets != nil {
+			b := bson.NewBuilder(nil).Str("name", view.NS.Coll).Str("type", "timeseries")
+			if !nameOnly {
+				b.AppendDoc("options", buckets.TimeseriesOptions()).Doc("info").Bool("readOnly", false).End()
+			}
+			items = append(items, item{view.NS.Coll, b.Finish()})
+			continue
+		}
 		b := bson.NewBuilder(nil).Str("name", view.NS.Coll).Str("type", "view")
 		if !nameOnly {
 			b.AppendDoc("options", view.Options()).Doc("info").Bool("readOnly", true).End()
@@ -181,7 +189,7 @@ func collectionDoc(coll *catalog.Collection, nameOnly bool) bson.Raw {
 		b.UUID("uuid", coll.UUID)
 	}
 	b.End()
-	if id := coll.IDIndex(); id != nil {
+	if id := coll.IDIndex(); id != nil && !coll.Options.Clustered {
 		b.AppendDoc("idIndex", id.Spec.Raw)
 	}
 	return b.Finish()
@@ -206,8 +214,20 @@ func (c *Ctx) lookup() (*catalog.Collection, error) {
 	return nil, mongoerr.New(mongoerr.NamespaceNotFound, "ns does not exist: %s", ns)
 }
 
+// lookupSeries is lookup that takes the name of a time-series collection for its buckets;
+// series says that it did.
+func (c *Ctx) lookupSeries() (coll *catalog.Collection, series bool, err error) {
+	if ns, id, err := c.queryNS(); err == nil && id == nil {
+		if coll := c.Node.Catalog.Pin().Timeseries(ns); coll != nil {
+			return coll, true, nil
+		}
+	}
+	coll, err = c.lookup()
+	return coll, false, err
+}
+
 func runListIndexes(c *Ctx) error {
-	coll, err := c.lookup()
+	coll, series, err := c.lookupSeries()
 	if err != nil {
 		return err
 	}
@@ -216,18 +236,29 @@ func runListIndexes(c *Ctx) error {
 		return err
 	}
 	var docs []bson.Raw
-	for _, ix := range coll.AllIndexes() {
+	for _, ix := range coll.ShownIndexes() {
+		raw := ix.Spec.Raw
+		if series {
+			var ok bool
+			if raw, ok = coll.Options.Timeseries.SeriesIndex(raw); !ok {
+				continue
+			}
+		}
 		if c.ArgBool("includeIndexBuildInfo", false) {
-			b := bson.NewBuilder(nil).AppendDoc("spec", ix.Spec.Raw)
+			b := bson.NewBuilder(nil).AppendDoc("spec", raw)
 			if ix.Building() {
 				b.Doc("indexBuildInfo").End()
 			}
 			docs = append(docs, b.Finish())
 			continue
 		}
-		docs = append(docs, ix.Spec.Raw)
+		docs = append(docs, raw)
 	}
-	return c.Node.Cursors.OpenList(c.queryOp(), query.Namespace{DB: coll.NS.DB, Coll: coll.NS.Coll}, docs, size, given, c.Reply)
+	ns := coll.NS
+	if series {
+		ns.Coll = strings.TrimPrefix(ns.Coll, catalog.SystemBuckets)
+	}
+	return c.Node.Cursors.OpenList(c.queryOp(), ns, docs, size, given, c.Reply)
 }
 
 // scale reads the divisor of sizes.
@@ -244,7 +275,7 @@ func runCollStats(c *Ctx) error {
 	if err != nil {
 		return err
 	}
-	coll, err := c.lookup()
+	coll, series, err := c.lookupSeries()
 	if mongoerr.Is(err, mongoerr.NamespaceNotFound) {
 		ns, _ := c.Namespace()
 		c.Reply.Str("ns", ns).Int32("size", 0).Int32("count", 0).Int32("numOrphanDocs", 0).Int32("storageSize", 0).Int32("totalSize", 0).
@@ -254,7 +285,16 @@ func runCollStats(c *Ctx) error {
 	if err != nil {
 		return err
 	}
-	c.Reply.Str("ns", coll.NS.String())
+	if series {
+		c.Reply.Str("ns", coll.NS.DB+"."+strings.TrimPrefix(coll.NS.Coll, catalog.SystemBuckets))
+		c.Reply.Doc("timeseries").Str("bucketsNs", coll.NS.String()).IntOrLong("bucketCount", coll.Count())
+		if n := coll.Count(); n > 0 {
+			c.Reply.IntOrLong("avgBucketSize", coll.DataSize()/n)
+		}
+		c.Reply.End()
+	} else {
+		c.Reply.Str("ns", coll.NS.String())
+	}
 	return c.Node.writeStorageStats(c.Reply, coll, scale)
 }
 
@@ -273,15 +313,15 @@ func (n *Node) writeStorageStats(b *bson.Builder, coll *catalog.Collection, scal
 	if coll.IsCapped() {
 		b.IntOrLong("max", coll.Options.Max).IntOrLong("maxSize", coll.Options.Size/scale)
 	}
-	b.Int32("nindexes", int32(len(coll.AllIndexes()))).Doc("indexDetails").End().Array("indexBuilds")
-	for _, ix := range coll.AllIndexes() {
+	b.Int32("nindexes", int32(len(coll.ShownIndexes()))).Doc("indexDetails").End().Array("indexBuilds")
+	for _, ix := range coll.ShownIndexes() {
 		if ix.Building() {
 			b.Str("", ix.Spec.Name)
 		}
 	}
 	b.End().IntOrLong("totalIndexSize", s.indexTotal/scale).IntOrLong("totalSize", (s.storage+s.indexTotal)/scale)
 	b.Doc("indexSizes")
-	for _, ix := range coll.AllIndexes() {
+	for _, ix := range coll.ShownIndexes() {
 		b.IntOrLong(ix.Spec.Name, s.indexes[ix.Spec.Name]/scale)
 	}
 	b.End().IntOrLong("scaleFactor", scale)
@@ -305,7 +345,7 @@ func runDBStats(c *Ctx) error {
 		data += coll.DataSize()
 		storage += s.storage
 		indexSize += s.indexTotal
-		indexes += int64(len(coll.AllIndexes()))
+		indexes += int64(len(coll.ShownIndexes()))
 	}
 	avg := 0.0
 	if objects > 0 {

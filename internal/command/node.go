@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cairndb/cairn/internal/auth"
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/catalog"
 	"github.com/cairndb/cairn/internal/mongoerr"
@@ -23,12 +24,14 @@ type Node struct {
 	Ops      *session.Operations
 	Sessions *session.Sessions
 	Params   *Parameters
+	Auth     *auth.Store
 	Repl     Repl
 	Waiter   Waiter
 	Fail     *FailPoints
 	Profiler *Profiler
 	Log      *slog.Logger
 	LogRing  *LogRing
+	Warnings []Warning // of this start, for getLog
 	Clock    func() time.Time
 	Host     HostInfo
 	Build    BuildInfo
@@ -66,6 +69,9 @@ type Node struct {
 	// RotateLog closes and reopens the log file.
 	RotateLog func() error
 
+	// ReadOnly refuses every write: what is served is a moment of the past.
+	ReadOnly atomic.Bool
+
 	Counters Counters
 	fsync    FsyncLock
 }
@@ -92,6 +98,12 @@ type Waiter interface {
 type WriteResult struct {
 	TS   bson.Timestamp
 	Term int64
+}
+
+// Warning is one line of the log startupWarnings.
+type Warning struct {
+	ID      int // of the message in MongoDB's log
+	Message string
 }
 
 // Counters are the numbers of commands since start, in serverStatus's groups.

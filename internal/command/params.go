@@ -5,6 +5,7 @@ import (
 	"sort"
 	"sync"
 
+	"github.com/cairndb/cairn/internal/auth"
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/mongoerr"
 )
@@ -30,9 +31,9 @@ type Parameters struct {
 func NewParameters() *Parameters {
 	p := &Parameters{rows: map[string]*Parameter{}}
 	p.Add(Parameter{Name: "enableTestCommands", Startup: true, Get: func() any { return p.test }, Help: "allow configureFailPoint"})
-	p.Add(Parameter{Name: "featureCompatibilityVersion", Get: func() any { return bson.D("version", "8.0") }, Help: "the MongoDB feature set that is spoken"})
-	p.Add(Parameter{Name: "authSchemaVersion", Get: func() any { return 5 }, Help: "format of users and roles"})
-	p.Add(Parameter{Name: "authenticationMechanisms", Get: func() any { return []string{} }, Help: "mechanisms that clients may use"})
+	p.Add(Parameter{Name: "featureCompatibilityVersion", Get: func() any { return bson.D("version", auth.FeatureCompatibilityVersion) }, Help: "the MongoDB feature set that is spoken"})
+	p.Add(Parameter{Name: "authSchemaVersion", Get: func() any { return auth.SchemaVersion }, Help: "format of users and roles"})
+	p.Add(Parameter{Name: "authenticationMechanisms", Get: func() any { return []string{"SCRAM-SHA-1", "SCRAM-SHA-256"} }, Help: "mechanisms that clients may use"})
 	p.Add(Parameter{Name: "quiet", Get: func() any { return false }, Help: "log less"})
 	return p
 }

@@ -146,7 +146,7 @@ func (n *Node) profileDoc(c *Ctx, took time.Duration, err error) bson.Raw {
 		ns = c.DB + "." + v.Str()
 	}
 	b.Str("op", opName(c.Command.Name)).Str("ns", ns).Doc("command")
-	for k, e := range c.Body.Elems() {
+	for k, e := range c.shown().Elems() {
 		if len(e.Data) < 50<<10 {
 			b.Append(k, e)
 		}

@@ -22,6 +22,7 @@ const (
 	TestOnly                   // only with enableTestCommands=1
 	Quiet                      // left out of currentOp and the profiler
 	AnyArgs                    // its fields are data: the command checks them itself
+	Secret                     // has a password, which currentOp, the profiler and logs do not show
 )
 
 // Command is one row of the table.

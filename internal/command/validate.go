@@ -13,7 +13,7 @@ var validateCommands = []Command{
 }
 
 func runValidate(c *Ctx) error {
-	coll, err := c.lookup()
+	coll, _, err := c.lookupSeries()
 	if mongoerr.Is(err, mongoerr.NamespaceNotFound) {
 		return mongoerr.New(mongoerr.NamespaceNotFound, "Collection '%s.%s' does not exist to validate.", c.DB, c.ArgStr("validate"))
 	}

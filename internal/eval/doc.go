@@ -3,7 +3,7 @@
 //
 // It owns nothing itself; its subpackages do, and all of them are open to the other rooms:
 // match (filters), expr (aggregation expressions), accum (accumulators), update (update
-// operators and diffs), project (projections), sortkey (sort keys and their order) and regex (patterns). The
+// operators and diffs), project (projections), sortkey (sort keys and their order), collate (the order of strings in a language) and regex (patterns). The
 // first four hold a registry each: one row for each operator.
 //
 // It promises the same answer for the same bytes: the time, the source of randomness and the

@@ -34,6 +34,8 @@ const (
 	NonExistentPath                           Code = 29
 	InvalidPath                               Code = 30
 	RoleNotFound                              Code = 31
+	RolesNotRelated                           Code = 32
+	PrivilegeNotFound                         Code = 33
 	CannotBackfillArray                       Code = 34
 	RemoteChangeDetected                      Code = 36
 	FileStreamFailed                          Code = 39
@@ -42,6 +44,7 @@ const (
 	LockBusy                                  Code = 46
 	NoMatchingDocument                        Code = 47
 	NamespaceExists                           Code = 48
+	InvalidRoleModification                   Code = 49
 	MaxTimeMSExpired                          Code = 50
 	DollarPrefixedFieldName                   Code = 52
 	InvalidIdField                            Code = 53
@@ -155,6 +158,7 @@ const (
 	CannotConvertIndexToUnique                Code = 359
 	CollectionUUIDMismatch                    Code = 361
 	TemporarilyUnavailable                    Code = 365
+	CannotDowngrade                           Code = 332
 	NonConformantBSON                         Code = 378
 	NotWritablePrimary                        Code = 10107
 	BSONObjectTooLarge                        Code = 10334

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,20 +14,31 @@ import (
 	"github.com/cairndb/cairn/internal/bson/extjson"
 )
 
-// TestCommands runs testdata/commands.txt on a whole node without sockets. A line is
+// TestCommands runs each of testdata/*.txt on a whole node without sockets. A line is
 // a comment, a request `db {command}` or `=> {fields}`: paths that the reply to the
 // request above has to have with these values; null stands for an absent one.
 func TestCommands(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) { runScript(t, file) })
+	}
+}
+
+func runScript(t *testing.T, file string) {
 	for _, set := range []string{"", "rs0"} {
 		t.Run("face="+set, func(t *testing.T) {
 			n := startInMemory(t, Config{ReplSet: set, ReplSetAutoInitiate: set != "", Parameters: []string{"enableTestCommands=1"}})
-			f, err := os.Open("testdata/commands.txt")
+			f, err := os.Open(file)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer f.Close()
 			var reply bson.Raw
 			sc := bufio.NewScanner(f)
+			sc.Buffer(nil, 1<<20)
 			for no := 1; sc.Scan(); no++ {
 				line := sc.Text()
 				switch {

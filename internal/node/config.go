@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/command"
 	"github.com/cairndb/cairn/internal/storage"
 )
@@ -68,8 +69,21 @@ type Config struct {
 	Argv []string
 	// Clock is the wall clock; default time.Now. Tests step it.
 	Clock func() time.Time
+	// Backup, if set, runs beside the server and is shown in serverStatus.
+	Backup Backup
 	// OnShutdown is called once when the shutdown command was received; the owner then calls Close.
 	OnShutdown func(force bool)
+}
+
+// Backup is a backup that runs in the server's process as a client of it. cmd hands it
+// in, so that programs that embed a server link no object store's libraries.
+type Backup interface {
+	// Start begins to back up the server at a connection string; it returns at once.
+	Start(uri string)
+	// Status appends the fields of serverStatus's section "backup".
+	Status(b *bson.Builder)
+	// Close ends it: what was captured is stored. The server still answers meanwhile.
+	Close() error
 }
 
 // Default sizes.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/expr"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/mongoerr"
@@ -52,9 +53,11 @@ func mapFileError(err error) *mongoerr.Error {
 // compileFilter compiles filters that outlive an operation (validators, partial
 // indexes): many goroutines use one at once, so each evaluation of a $expr borrows an
 // environment.
-func compileFilter(filter bson.Raw) (*match.Matcher, error) {
-	return match.Compile(filter.Clone(), match.Options{Expr: func(v bson.Value) (match.ExprFunc, error) {
-		e, err := expr.Parse(v, expr.NewParseContext())
+func compileFilter(filter bson.Raw, coll *collate.Collator) (*match.Matcher, error) {
+	return match.Compile(filter.Clone(), match.Options{Collation: coll, Expr: func(v bson.Value) (match.ExprFunc, error) {
+		pc := expr.NewParseContext()
+		pc.Collation = coll
+		e, err := expr.Parse(v, pc)
 		if err == nil {
 			e, err = e.Optimize()
 		}
@@ -75,7 +78,7 @@ func compileFilter(filter bson.Raw) (*match.Matcher, error) {
 
 // compileMatch compiles a filter for documents that stand in no collection.
 func compileMatch(filter bson.Raw) (func(bson.Raw) (bool, error), error) {
-	m, err := compileFilter(filter)
+	m, err := compileFilter(filter, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/bson/extjson"
 	"github.com/cairndb/cairn/internal/catalog"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/oplog"
 	"github.com/cairndb/cairn/internal/storage"
@@ -224,7 +225,7 @@ func (r *storeReport) readOplog(e *storage.Engine, newest int) error {
 
 // matchAll stands in for every validator and partial filter: they are shown, not used,
 // and one that this program cannot compile is shown too.
-func matchAll(bson.Raw) (*match.Matcher, error) {
+func matchAll(bson.Raw, *collate.Collator) (*match.Matcher, error) {
 	return match.Compile(bson.NewBuilder(nil).Finish(), match.Options{})
 }
 

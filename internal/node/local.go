@@ -67,7 +67,12 @@ func (n *Node) openReplSet(ctx context.Context) error {
 	n.set, err = repl.Open(n.cfg.ReplSet, n.cfg.hostPort(n.port), term, n.cfg.Clock(), repl.Store{
 		LoadConfig: func() (bson.Raw, error) { return n.loadLocal(replsetColl) },
 		SaveConfig: func(ctx context.Context, cfg bson.Raw) error { return n.saveLocal(ctx, replsetColl, cfg) },
-		Initiated:  func(ctx context.Context) error { return n.logNoop(ctx, oplog.InitiatingSet()) },
+		Initiated: func(ctx context.Context) error {
+			if err := n.logNoop(ctx, oplog.InitiatingSet()); err != nil {
+				return err
+			}
+			return n.auth.EnsureFeatureVersion(ctx)
+		},
 		ConfigChanged: func(ctx context.Context, cfg bson.Raw) error {
 			v := cfg.Get("version")
 			return n.logNoop(ctx, oplog.NoopEntry(bson.D("msg", "Reconfig set", "version", v)))

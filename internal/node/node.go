@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cairndb/cairn/internal/auth"
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/catalog"
 	"github.com/cairndb/cairn/internal/command"
@@ -34,6 +35,7 @@ type Node struct {
 	set     *repl.Set
 	cmds    *command.Node
 
+	auth      *auth.Store
 	sessions  *session.Sessions
 	retryable *session.Retryable
 	srv       *server.Server
@@ -62,6 +64,11 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := n.openReplSet(ctx); err != nil {
 		return nil, err
 	}
+	if n.cfg.ReplSet == "" || n.set.Initiated() { // else initiation does it: the set's log begins with that
+		if err := n.auth.EnsureFeatureVersion(ctx); err != nil {
+			return nil, err
+		}
+	}
 	n.wireCommands()
 	if err := n.applyParameters(); err != nil {
 		return nil, err
@@ -75,6 +82,10 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.startBackground()
 	n.srv.Start()
 	n.onClose(n.stopServer)
+	if cfg.Backup != nil {
+		cfg.Backup.Start(n.URI())
+		n.onClose(cfg.Backup.Close)
+	}
 	return n, nil
 }
 
@@ -130,6 +141,7 @@ func (n *Node) openStore(ctx context.Context) (err error) {
 	if err := n.catalog.Start(n.seq, n.log); err != nil {
 		return err
 	}
+	n.auth = auth.New(n.catalog)
 	n.retryable.Start(n.log)
 	n.onClose(func() error { n.retryable.Close(); return nil })
 	n.local = query.NewLocal(query.LocalOptions{Catalog: n.catalog, Engine: n.engine, Log: n.seq, Sessions: n.retryable, Stats: statsProvider{n}, Logger: cfg.Log.With("component", "query")})
@@ -210,6 +222,14 @@ func (n *Node) URI() string {
 	return uri + "?directConnection=true"
 }
 
+// SetReadOnly refuses every write from now on, and deletes no expired documents.
+// Operations that have begun end as they would have.
+func (n *Node) SetReadOnly() {
+	every, _ := n.local.TTL()
+	n.local.SetTTL(every, false)
+	n.cmds.ReadOnly.Store(true)
+}
+
 // Failed is closed when the store failed and turned read-only; Failure says why.
 func (n *Node) Failed() <-chan struct{} { return n.engine.Failed() }
 
@@ -229,8 +249,9 @@ func (n *Node) wireCommands() {
 	}
 	*n.cmds = command.Node{
 		Table: command.NewTable(command.All()...), Exec: n.local, Catalog: n.catalog, Cursors: n.local.Cursors(),
-		Ops: session.NewOperations(), Sessions: n.sessions, Retryable: n.retryable, Params: command.NewParameters(), Repl: n.set,
+		Ops: session.NewOperations(), Sessions: n.sessions, Retryable: n.retryable, Auth: n.auth, Params: command.NewParameters(), Repl: n.set,
 		Waiter: waiter{n.seq}, Fail: command.NewFailPoints(), Profiler: command.NewProfiler(), Log: cfg.Log.With("component", "command"), LogRing: ring, Clock: cfg.Clock,
+		Warnings:  []command.Warning{{ID: 22120, Message: "Access control is not enabled for the database. Read and write access to data and configuration is unrestricted"}},
 		Host:      command.HostInfo{Hostname: net.JoinHostPort(host, strconv.Itoa(n.port)), Port: n.port, PID: os.Getpid(), Started: cfg.Clock()},
 		Build:     command.BuildInfo{MongoVersion: MongoVersion, Version: cfg.Version, GitVersion: cfg.Commit, GoVersion: runtime.Version()},
 		CmdLine:   command.CmdLine{Argv: cfg.Argv, Parsed: n.parsedOptions()},

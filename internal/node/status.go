@@ -22,6 +22,7 @@ func (n *Node) statusSections() []command.StatusSection {
 		{Name: "logicalSessionRecordCache", Build: func(b *bson.Builder) {
 			b.IntOrLong("activeSessionsCount", int64(n.cmds.Sessions.Len()))
 		}},
+		{Name: "backup", Absent: n.cfg.Backup == nil, Build: func(b *bson.Builder) { n.cfg.Backup.Status(b) }},
 		{Name: "repl", Absent: n.cfg.ReplSet == "", Build: n.replStatus},
 		{Name: "opcountersRepl", Build: func(b *bson.Builder) {
 			for _, k := range []string{"insert", "query", "update", "delete", "getmore", "command"} {

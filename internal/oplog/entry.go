@@ -228,10 +228,13 @@ func (e *Entry) field(key string, v bson.Value) error {
 		e.OpTime.TS = v.Timestamp()
 		return want(key, v, bson.TypeTimestamp)
 	case "t":
+		if v.Type == bson.TypeNull { // as restore tools write operations that they make themselves
+			return nil
+		}
 		return number(key, v, &e.OpTime.Term)
 	case "v":
 		n, ok := v.AsInt64()
-		if !ok || n != EntryVersion {
+		if !ok || (n != EntryVersion && n != 0) { // 0: as t
 			return fmt.Errorf("%w: version %s is not supported", ErrEntry, v)
 		}
 	case "wall":

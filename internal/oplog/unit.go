@@ -57,7 +57,7 @@ type encoded struct {
 }
 
 // keepEncoder bounds the buffers that are kept for reuse.
-const keepEncoder = 256 << 10
+const keepEncoder = 1 << 20
 
 var encoders = sync.Pool{New: func() any { return new(encoder) }}
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/expr"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/mongoerr"
@@ -74,14 +75,22 @@ func (l *Local) aggregate(op *OpContext, r *AggregateRequest) (*pipeSource, erro
 
 // parseAggregate parses r's pipeline with a host of its own.
 func (l *Local) parseAggregate(op *OpContext, r *AggregateRequest) (*host, *pipeline.Pipeline, error) {
-	if err := checkCollation(r.Collation); err != nil {
-		return nil, nil, err
+	t := &target{ns: r.NS}
+	if v := l.cat.Pin(); r.NS.Coll != "" {
+		t.coll, t.view = v.Lookup(r.NS), v.View(r.NS)
 	}
-	sc, err := newScope(op, r.Let)
+	coll, err := t.collation(r.Collation)
+	if err == nil && len(r.Pipeline) > 0 {
+		err = coll.Err()
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	h := &host{l: l, op: op, bypass: r.BypassValidation}
+	sc, err := newScope(op, r.Let, coll)
+	if err != nil {
+		return nil, nil, err
+	}
+	h := &host{l: l, op: op, bypass: r.BypassValidation, coll: coll}
 	sc.env.Interrupt = h.interrupt
 	o := &pipeline.Options{NS: pipeline.Namespace(r.NS), Expr: sc.pc, Env: sc.env, Host: h, AllowDiskUse: r.AllowDiskUse == nil || *r.AllowDiskUse, APIStrict: op.APIStrict}
 	specs := make([]bson.Raw, len(r.Pipeline)) // the request's bytes end before the cursor does
@@ -131,7 +140,7 @@ func (h *host) open(ctx context.Context, ns Namespace, p *pipeline.Pipeline, dep
 // CheckView refuses stages that a view cannot be made of.
 func (l *Local) CheckView(ns Namespace, on string, stages bson.Raw) error {
 	op := NewOpContext(context.Background())
-	sc, err := newScope(op, nil)
+	sc, err := newScope(op, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -155,10 +164,8 @@ func (h *host) onView(t *target, p *pipeline.Pipeline) (*pipeline.Pipeline, erro
 	for v := range t.view.Pipeline.Raw().Values() {
 		specs = append(specs, v.Doc())
 	}
-	if t.view.Collation != nil {
-		if err := checkCollation(t.view.Collation); err != nil {
-			return nil, err
-		}
+	if !collate.Same(t.view.Collation, h.coll) {
+		return nil, mongoerr.New(mongoerr.OptionNotSupportedOnView, "the view %s has another collation than the operation", t.ns)
 	}
 	vp, err := pipeline.Parse(specs, &pipeline.Options{NS: pipeline.Namespace{DB: t.ns.DB, Coll: t.view.On}, Expr: p.ExprContext(), Env: p.Env(), Host: h, AllowDiskUse: true, NoWrites: true})
 	if err != nil {
@@ -172,7 +179,7 @@ func (h *host) onView(t *target, p *pipeline.Pipeline) (*pipeline.Pipeline, erro
 func (h *host) split(t *target, p *pipeline.Pipeline, hint bson.Value) (*plan.Query, *match.Matcher, *pipeline.Pipeline, error) {
 	find, rest := p.SplitFind()
 	sc := &scope{pc: p.ExprContext(), env: p.Env()}
-	q := &plan.Query{NS: t.ns.String(), Skip: find.Skip, Limit: find.Limit, OptionalProjection: true}
+	q := &plan.Query{NS: t.ns.String(), Collation: sc.coll(), Skip: find.Skip, Limit: find.Limit, OptionalProjection: true}
 	var err error
 	if q.Filter, err = sc.filter(find.Filter); err != nil {
 		return nil, nil, nil, err

@@ -2,6 +2,7 @@ package query
 
 import (
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/query/exec"
 	"github.com/cairndb/cairn/internal/query/plan"
@@ -9,14 +10,15 @@ import (
 
 // Count implements Executor.
 func (l *Local) Count(op *OpContext, r *CountRequest) (int64, error) {
-	if err := checkCollation(r.Collation); err != nil {
+	t := l.resolve(r.NS)
+	coll, err := t.collation(r.Collation)
+	if err != nil {
 		return 0, err
 	}
-	t := l.resolve(r.NS)
 	if t.view != nil {
 		return l.countOnView(op, r, t)
 	}
-	q, full, sc, err := l.countQuery(op, r, t)
+	q, full, sc, err := l.countQuery(op, r, t, coll)
 	if err != nil || t.coll == nil {
 		return 0, err
 	}
@@ -65,12 +67,12 @@ func limited(n, skip, limit int64) int64 {
 	return n
 }
 
-func (l *Local) countQuery(op *OpContext, r *CountRequest, t *target) (*plan.Query, *match.Matcher, *scope, error) {
-	sc, err := newScope(op, nil)
+func (l *Local) countQuery(op *OpContext, r *CountRequest, t *target, coll *collate.Collator) (*plan.Query, *match.Matcher, *scope, error) {
+	sc, err := newScope(op, nil, coll)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	q := &plan.Query{NS: r.NS.String(), CountOnly: true}
+	q := &plan.Query{NS: r.NS.String(), Collation: coll, CountOnly: true}
 	if q.Filter, err = sc.filter(cloned(r.Query)); err != nil || t.coll == nil {
 		return q, nil, sc, err
 	}

@@ -1,10 +1,17 @@
 package query
 
-import "github.com/cairndb/cairn/internal/mongoerr"
+import (
+	"github.com/cairndb/cairn/internal/catalog"
+	"github.com/cairndb/cairn/internal/mongoerr"
+)
 
 // Delete implements Executor.
 func (l *Local) Delete(op *OpContext, r *DeleteRequest) (*WriteReply, error) {
 	defer l.noteLastOp(op)
+	series := l.seriesBuckets(r.NS)
+	if series != nil {
+		r = &DeleteRequest{NS: series.NS, Deletes: r.Deletes, Unordered: r.Unordered, Let: r.Let}
+	}
 	if err := l.checkWritable(r.NS); err != nil {
 		return nil, err
 	}
@@ -18,7 +25,7 @@ func (l *Local) Delete(op *OpContext, r *DeleteRequest) (*WriteReply, error) {
 			rep.addPrior(prior, i, op.statement(i))
 			continue
 		}
-		u, err := l.deleteStatement(op, r, i)
+		u, err := l.deleteStatement(op, r, i, series)
 		if u != nil {
 			rep.N += u.matched
 		}
@@ -36,15 +43,18 @@ func (l *Local) Delete(op *OpContext, r *DeleteRequest) (*WriteReply, error) {
 	return rep, nil
 }
 
-func (l *Local) deleteStatement(op *OpContext, r *DeleteRequest, i int) (*updateOp, error) {
-	s := &r.Deletes[i]
-	if err := checkCollation(s.Collation); err != nil {
-		return nil, err
+func (l *Local) deleteStatement(op *OpContext, r *DeleteRequest, i int, series *catalog.Collection) (*updateOp, error) {
+	s := r.Deletes[i]
+	if series != nil {
+		var err error
+		if s, err = seriesDelete(s, series.Options.Timeseries); err != nil {
+			return nil, err
+		}
 	}
 	if op.HasTxn && s.Multi {
 		return nil, mongoerr.New(mongoerr.InvalidOptions, "Cannot use (or request) retryable writes with limit=0")
 	}
-	u := &updateOp{l: l, op: op, ns: r.NS, hint: s.Hint, multi: s.Multi, info: op.writeInfo(i)}
+	u := &updateOp{l: l, op: op, ns: r.NS, hint: s.Hint, multi: s.Multi, info: op.writeInfo(i), collation: s.Collation, series: series}
 	if err := u.parse(s.Q, missing, nil, r.Let); err != nil {
 		return nil, err
 	}

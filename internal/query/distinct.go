@@ -6,6 +6,7 @@ import (
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/bson/keystring"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/query/exec"
@@ -14,17 +15,21 @@ import (
 
 // Distinct implements Executor.
 func (l *Local) Distinct(op *OpContext, r *DistinctRequest, out *bson.Builder) error {
-	if err := checkCollation(r.Collation); err != nil {
-		return err
-	}
 	if strings.HasPrefix(r.Key, "$") || strings.IndexByte(r.Key, 0) >= 0 {
 		return mongoerr.New(mongoerr.BadValue, "Illegal distinct key: %s", r.Key)
 	}
 	t := l.resolve(r.NS)
-	if t.view != nil {
-		return l.distinctOnView(op, r, out)
+	coll, err := t.collation(r.Collation)
+	if err == nil {
+		err = coll.Err()
 	}
-	d := &distinctValues{seen: map[string]struct{}{}}
+	if err != nil {
+		return err
+	}
+	d := &distinctValues{seen: map[string]struct{}{}, coll: coll}
+	if t.view != nil {
+		return l.distinctOnView(op, r, d, out)
+	}
 	if t.coll != nil {
 		if err := l.distinct(op, r, t, d); err != nil {
 			return err
@@ -34,7 +39,7 @@ func (l *Local) Distinct(op *OpContext, r *DistinctRequest, out *bson.Builder) e
 }
 
 func (l *Local) distinct(op *OpContext, r *DistinctRequest, t *target, d *distinctValues) error {
-	q, full, sc, err := l.countQuery(op, &CountRequest{NS: r.NS, Query: r.Query, Hint: r.Hint}, t)
+	q, full, sc, err := l.countQuery(op, &CountRequest{NS: r.NS, Query: r.Query, Hint: r.Hint}, t, d.coll)
 	if err != nil {
 		return err
 	}
@@ -132,10 +137,11 @@ type distinctValues struct {
 	vals []bson.Value
 	key  []byte
 	size int
+	coll *collate.Collator
 }
 
 func (d *distinctValues) add(v bson.Value) error {
-	d.key = keystring.Append(d.key[:0], v, false, nil)
+	d.key = keystring.Append(d.key[:0], d.coll.Value(v), false, nil)
 	if _, dup := d.seen[string(d.key)]; dup {
 		return nil
 	}
@@ -200,7 +206,7 @@ func isDigits(s string) bool {
 
 // append adds the values in order.
 func (d *distinctValues) append(out *bson.Builder) error {
-	slices.SortStableFunc(d.vals, bson.Compare)
+	slices.SortStableFunc(d.vals, d.coll.Compare)
 	out.Array("values")
 	for _, v := range d.vals {
 		out.Append("", v)
@@ -210,7 +216,7 @@ func (d *distinctValues) append(out *bson.Builder) error {
 }
 
 // distinctOnView takes the values from the documents that the view's pipeline gives.
-func (l *Local) distinctOnView(op *OpContext, r *DistinctRequest, out *bson.Builder) error {
+func (l *Local) distinctOnView(op *OpContext, r *DistinctRequest, d *distinctValues, out *bson.Builder) error {
 	var stages []bson.Raw
 	if !r.Query.IsEmpty() {
 		stages = append(stages, bson.D("$match", r.Query))
@@ -219,7 +225,6 @@ func (l *Local) distinctOnView(op *OpContext, r *DistinctRequest, out *bson.Buil
 	if err != nil {
 		return err
 	}
-	d := &distinctValues{seen: map[string]struct{}{}}
 	parts := strings.Split(r.Key, ".")
 	for _, doc := range docs {
 		if err := d.addPath(doc, parts); err != nil {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/eval/project"
 	"github.com/cairndb/cairn/internal/mongoerr"
@@ -28,6 +29,7 @@ type explained struct {
 	rows int64
 	// optimized: the query stands for a whole pipeline.
 	optimized bool
+	coll      *collate.Collator
 }
 
 // Explain implements Executor.
@@ -66,7 +68,10 @@ func (l *Local) explainable(op *OpContext, r *ExplainRequest) (*explained, *Aggr
 			a, err := r.Find.aggregation()
 			return nil, a, err
 		}
-		if e.q, full, sc, err = l.findQuery(op, r.Find, e.t); err != nil {
+		if e.coll, err = e.t.collation(r.Find.Collation); err != nil {
+			return nil, nil, err
+		}
+		if e.q, full, sc, err = l.findQuery(op, r.Find, e.t, e.coll); err != nil {
 			return nil, nil, err
 		}
 	case r.Count != nil:
@@ -74,7 +79,10 @@ func (l *Local) explainable(op *OpContext, r *ExplainRequest) (*explained, *Aggr
 		if e.t.view != nil {
 			return nil, &AggregateRequest{NS: r.Count.NS, Pipeline: []bson.Raw{bson.D("$match", r.Count.Query), bson.D("$count", "count")}}, nil
 		}
-		if e.q, full, sc, err = l.countQuery(op, r.Count, e.t); err != nil {
+		if e.coll, err = e.t.collation(r.Count.Collation); err != nil {
+			return nil, nil, err
+		}
+		if e.q, full, sc, err = l.countQuery(op, r.Count, e.t, e.coll); err != nil {
 			return nil, nil, err
 		}
 		e.top = &plan.Node{Stage: plan.Count, CountSkip: r.Count.Skip, CountLimit: countLimit(r.Count.Limit), Stats: &plan.Stats{}}
@@ -86,7 +94,10 @@ func (l *Local) explainable(op *OpContext, r *ExplainRequest) (*explained, *Aggr
 		if e.t.view != nil {
 			return nil, &AggregateRequest{NS: r.Distinct.NS, Pipeline: []bson.Raw{bson.D("$match", r.Distinct.Query)}}, nil
 		}
-		if e.q, full, sc, err = l.countQuery(op, &CountRequest{NS: r.Distinct.NS, Query: r.Distinct.Query, Hint: r.Distinct.Hint}, e.t); err != nil {
+		if e.coll, err = e.t.collation(r.Distinct.Collation); err != nil {
+			return nil, nil, err
+		}
+		if e.q, full, sc, err = l.countQuery(op, &CountRequest{NS: r.Distinct.NS, Query: r.Distinct.Query, Hint: r.Distinct.Hint}, e.t, e.coll); err != nil {
 			return nil, nil, err
 		}
 		e.q.CountOnly, e.q.NeedRecord = false, true
@@ -105,14 +116,17 @@ func (e *explained) write(r *ExplainRequest) error {
 	switch {
 	case r.Update != nil:
 		s := &r.Update.Updates[0]
+		u.collation = s.Collation
 		u.ns, u.hint, u.sort, u.multi, u.upsert = r.Update.NS, s.Hint, s.Sort, s.Multi, s.Upsert
 		err = u.parse(s.Q, s.U, s.ArrayFilters, withConstants(r.Update.Let, s.Constants))
 	case r.Delete != nil:
 		s := &r.Delete.Deletes[0]
+		u.collation = s.Collation
 		u.ns, u.hint, u.multi = r.Delete.NS, s.Hint, s.Multi
 		err = u.parse(s.Q, missing, nil, r.Delete.Let)
 	default:
 		f := r.FindAndModify
+		u.collation = f.Collation
 		u.ns, u.hint, u.sort, u.upsert = f.NS, f.Hint, f.Sort, f.Upsert
 		err = u.parse(f.Query, f.Update, f.ArrayFilters, f.Let)
 	}
@@ -189,14 +203,14 @@ func (e *explained) special(r *ExplainRequest) *plan.Solution {
 	case r.Distinct != nil:
 		return distinctSolution(e.q, e.t, r.Distinct.Key)
 	case r.Find != nil:
-		if _, ok := r.Find.pointRead(); !ok || e.t.idIndex() == nil {
+		if id, ok := r.Find.pointRead(); !ok || e.t.idIndex() == nil || !e.t.isPoint(id, e.coll) {
 			return nil
 		}
 		c, ok := e.q.Filter.(*match.Comparison)
 		if !ok {
 			return nil
 		}
-		n := &plan.Node{Stage: plan.Express, Index: e.t.idIndex(), Bounds: []plan.Intervals{{plan.Point(c.Value)}}}
+		n := &plan.Node{Stage: plan.Express, Index: e.t.idIndex(), Bounds: []plan.Intervals{{plan.Point(e.t.idIndex().Collation.Value(c.Value))}}}
 		if e.q.Projection != nil {
 			st := plan.ProjectionDefault
 			if e.q.Projection.Simple() {
@@ -266,6 +280,9 @@ func (e *explained) close() {
 // queryPlanner appends the section of that name.
 func (e *explained) queryPlanner(out *bson.Builder) {
 	out.Doc("queryPlanner").Str("namespace", e.q.NS).AppendDoc("parsedQuery", match.Serialize(e.q.Filter)).Bool("indexFilterSet", false)
+	if e.q.Collation != nil {
+		out.AppendDoc("collation", e.q.Collation.Spec())
+	}
 	hash := plan.Hash(e.choice.shape)
 	out.Str("queryHash", hash).Str("planCacheShapeHash", hash).Str("planCacheKey", plan.Hash(e.choice.cacheID))
 	out.IntOrLong("optimizationTimeMillis", e.took.Milliseconds())

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/eval/project"
 	"github.com/cairndb/cairn/internal/eval/sortkey"
@@ -21,16 +22,17 @@ func (l *Local) Find(op *OpContext, r *FindRequest, out *bson.Builder) error {
 	if err != nil {
 		return err
 	}
-	if err := checkCollation(r.Collation); err != nil {
+	coll, err := t.collation(r.Collation)
+	if err != nil {
 		return err
 	}
 	if t.view != nil {
 		return l.findOnView(op, r, t, out)
 	}
-	if id, ok := r.pointRead(); ok && t.coll != nil && t.idIndex() != nil && op.ReadConcern.Level != "snapshot" {
-		return l.findByID(op, r, t, id, out)
+	if id, ok := r.pointRead(); ok && t.coll != nil && t.idIndex() != nil && op.ReadConcern.Level != "snapshot" && t.isPoint(id, coll) {
+		return l.findByID(op, r, t, id, coll, out)
 	}
-	q, full, sc, err := l.findQuery(op, r, t)
+	q, full, sc, err := l.findQuery(op, r, t, coll)
 	if err != nil {
 		return err
 	}
@@ -99,7 +101,10 @@ func pointID(f bson.Raw) (bson.Value, bool) {
 }
 
 // findByID answers with two gets and nothing else.
-func (l *Local) findByID(op *OpContext, r *FindRequest, t *target, id bson.Value, out *bson.Builder) error {
+func (l *Local) findByID(op *OpContext, r *FindRequest, t *target, id bson.Value, coll *collate.Collator, out *bson.Builder) error {
+	if coll.Err() != nil && collate.HasString(id) {
+		return coll.Err()
+	}
 	op.Stats.PlanSummary = "EXPRESS_IXSCAN { _id: 1 }"
 	if err := op.Interrupt(); err != nil {
 		return err
@@ -108,7 +113,7 @@ func (l *Local) findByID(op *OpContext, r *FindRequest, t *target, id bson.Value
 	var sc *scope
 	if !r.Projection.IsEmpty() {
 		var err error
-		if sc, err = newScope(op, r.Let); err != nil {
+		if sc, err = newScope(op, r.Let, coll); err != nil {
 			return err
 		}
 		if proj, err = sc.projection(r.Projection, idFilter(r.Filter, sc)); err != nil {
@@ -171,12 +176,12 @@ func appendCursor(out *bson.Builder, batch string, docs func(), id int64, ns Nam
 }
 
 // findQuery parses a find into a query to plan. The result holds no bytes of the request.
-func (l *Local) findQuery(op *OpContext, r *FindRequest, t *target) (*plan.Query, *match.Matcher, *scope, error) {
-	sc, err := newScope(op, r.Let)
+func (l *Local) findQuery(op *OpContext, r *FindRequest, t *target, coll *collate.Collator) (*plan.Query, *match.Matcher, *scope, error) {
+	sc, err := newScope(op, r.Let, coll)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	q := &plan.Query{NS: r.NS.String(), Skip: r.Skip, Limit: r.Limit, ReturnKey: r.ReturnKey, Tailable: r.Tailable, Min: cloned(r.Min), Max: cloned(r.Max)}
+	q := &plan.Query{NS: r.NS.String(), Collation: coll, Skip: r.Skip, Limit: r.Limit, ReturnKey: r.ReturnKey, Tailable: r.Tailable, Min: cloned(r.Min), Max: cloned(r.Max)}
 	if q.Filter, err = sc.filter(cloned(r.Filter)); err != nil {
 		return nil, nil, nil, err
 	}
@@ -270,8 +275,9 @@ func querySort(q *plan.Query, spec bson.Raw) error {
 	if err != nil {
 		return err
 	}
+	p.Collation = q.Collation
 	q.Sort, q.SortSpec = p, spec
-	return nil
+	return q.Collation.Err()
 }
 
 // execOptions are those of an execution for op.

@@ -18,7 +18,7 @@ func (l *Local) FindAndModify(op *OpContext, r *FindAndModifyRequest) (*FindAndM
 	if err != nil {
 		return nil, err
 	}
-	u := &updateOp{l: l, op: op, ns: r.NS, sort: r.Sort, hint: r.Hint, upsert: r.Upsert, bypass: r.BypassValidation, info: op.writeInfo(0), keep: true}
+	u := &updateOp{l: l, op: op, ns: r.NS, sort: r.Sort, hint: r.Hint, upsert: r.Upsert, bypass: r.BypassValidation, info: op.writeInfo(0), keep: true, collation: r.Collation}
 	mod := r.Update
 	if r.Remove {
 		mod = missing
@@ -66,10 +66,10 @@ func inPlan(err error) error {
 }
 
 func (l *Local) checkFindAndModify(r *FindAndModifyRequest) error {
-	if err := l.checkWritable(r.NS); err != nil {
-		return err
+	if l.seriesBuckets(r.NS) != nil {
+		return mongoerr.New(mongoerr.InvalidOptions, "Cannot perform a findAndModify on a time-series collection: %s", r.NS)
 	}
-	return checkCollation(r.Collation)
+	return l.checkWritable(r.NS)
 }
 
 // shown applies the projection to the document of the reply.

@@ -179,7 +179,7 @@ func (s *server) dispatch(cmd bson.Raw) (string, error) {
 		n, err = s.Count(op, countRequest(ns, cmd))
 		b.IntOrLong("n", n)
 	case "distinct":
-		err = s.Distinct(op, &DistinctRequest{NS: ns, Key: cmd.Get("key").Str(), Query: cmd.Get("query").Doc(), Hint: cmd.Get("hint")}, b)
+		err = s.Distinct(op, &DistinctRequest{NS: ns, Key: cmd.Get("key").Str(), Query: cmd.Get("query").Doc(), Hint: cmd.Get("hint"), Collation: cmd.Get("collation").Doc()}, b)
 	case "insert":
 		var rep *WriteReply
 		rep, err = s.Insert(op, &InsertRequest{NS: ns, Documents: raws(cmd.Get("documents")), Unordered: cmd.Get("unordered").Bool(), BypassValidation: cmd.Get("bypass").Bool()})
@@ -330,18 +330,18 @@ func findRequest(ns Namespace, d bson.Raw) *FindRequest {
 }
 
 func aggregateRequest(ns Namespace, d bson.Raw) *AggregateRequest {
-	return &AggregateRequest{NS: ns, Pipeline: raws(d.Get("pipeline")), Hint: d.Get("hint"), Let: d.Get("let").Doc(), BatchSize: num(d, "batchSize"), HasBatchSize: d.Has("batchSize")}
+	return &AggregateRequest{NS: ns, Pipeline: raws(d.Get("pipeline")), Hint: d.Get("hint"), Let: d.Get("let").Doc(), BatchSize: num(d, "batchSize"), HasBatchSize: d.Has("batchSize"), Collation: d.Get("collation").Doc()}
 }
 
 func countRequest(ns Namespace, d bson.Raw) *CountRequest {
-	return &CountRequest{NS: ns, Query: d.Get("query").Doc(), Hint: d.Get("hint"), Skip: num(d, "skip"), Limit: num(d, "limit")}
+	return &CountRequest{NS: ns, Query: d.Get("query").Doc(), Hint: d.Get("hint"), Skip: num(d, "skip"), Limit: num(d, "limit"), Collation: d.Get("collation").Doc()}
 }
 
 func updateRequest(ns Namespace, d bson.Raw) *UpdateRequest {
 	r := &UpdateRequest{NS: ns, Unordered: d.Get("unordered").Bool(), Let: d.Get("let").Doc()}
 	for _, u := range raws(d.Get("updates")) {
 		r.Updates = append(r.Updates, UpdateStatement{Q: u.Get("q").Doc(), U: u.Get("u"), Multi: u.Get("multi").Bool(), Upsert: u.Get("upsert").Bool(),
-			ArrayFilters: raws(u.Get("arrayFilters")), Hint: u.Get("hint"), Sort: u.Get("sort").Doc(), Constants: u.Get("c").Doc()})
+			ArrayFilters: raws(u.Get("arrayFilters")), Hint: u.Get("hint"), Sort: u.Get("sort").Doc(), Constants: u.Get("c").Doc(), Collation: u.Get("collation").Doc()})
 	}
 	return r
 }
@@ -349,12 +349,12 @@ func updateRequest(ns Namespace, d bson.Raw) *UpdateRequest {
 func deleteRequest(ns Namespace, d bson.Raw) *DeleteRequest {
 	r := &DeleteRequest{NS: ns, Unordered: d.Get("unordered").Bool()}
 	for _, u := range raws(d.Get("deletes")) {
-		r.Deletes = append(r.Deletes, DeleteStatement{Q: u.Get("q").Doc(), Multi: num(u, "limit") == 0, Hint: u.Get("hint")})
+		r.Deletes = append(r.Deletes, DeleteStatement{Q: u.Get("q").Doc(), Multi: num(u, "limit") == 0, Hint: u.Get("hint"), Collation: u.Get("collation").Doc()})
 	}
 	return r
 }
 
 func famRequest(ns Namespace, d bson.Raw) *FindAndModifyRequest {
 	return &FindAndModifyRequest{NS: ns, Query: d.Get("query").Doc(), Sort: d.Get("sort").Doc(), Remove: d.Get("remove").Bool(), Update: d.Get("update"),
-		New: d.Get("new").Bool(), Fields: d.Get("fields").Doc(), Upsert: d.Get("upsert").Bool(), ArrayFilters: raws(d.Get("arrayFilters"))}
+		New: d.Get("new").Bool(), Fields: d.Get("fields").Doc(), Upsert: d.Get("upsert").Bool(), ArrayFilters: raws(d.Get("arrayFilters")), Collation: d.Get("collation").Doc()}
 }

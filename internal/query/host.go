@@ -7,6 +7,7 @@ import (
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/catalog"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/expr"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/query/pipeline"
@@ -18,6 +19,7 @@ type host struct {
 	l       *Local
 	op      *OpContext // of the present batch
 	view    *view
+	coll    *collate.Collator
 	bypass  bool
 	running []*execIterator
 }
@@ -46,7 +48,7 @@ func (h *host) HasUniqueIndex(_ context.Context, ns pipeline.Namespace, fields [
 		return len(fields) == 1 && fields[0] == "_id", nil
 	}
 	for _, ix := range t.indexes {
-		if !ix.Unique || ix.Partial != nil || ix.Sparse || len(ix.Parts) != len(fields) {
+		if !ix.Unique || !collate.Same(ix.Collation, h.coll) || ix.Partial != nil || ix.Sparse || len(ix.Parts) != len(fields) {
 			continue
 		}
 		var paths []string
@@ -117,7 +119,7 @@ func firstError(rep *WriteReply, err error) error {
 func (h *host) Update(_ context.Context, ns pipeline.Namespace, writes []pipeline.MergeWrite) ([]int64, error) {
 	counts := make([]int64, len(writes))
 	for i, w := range writes {
-		s := UpdateStatement{Q: w.Q, U: w.U, Constants: w.Constants, Upsert: w.Upsert, UpsertSupplied: w.UpsertSupplied}
+		s := UpdateStatement{Q: w.Q, U: w.U, Constants: w.Constants, Upsert: w.Upsert, UpsertSupplied: w.UpsertSupplied, Collation: h.collationSpec()}
 		rep, err := h.l.Update(h.op, &UpdateRequest{NS: Namespace(ns), Updates: []UpdateStatement{s}, BypassValidation: h.bypass})
 		if err := firstError(rep, err); err != nil {
 			return counts, err
@@ -125,6 +127,14 @@ func (h *host) Update(_ context.Context, ns pipeline.Namespace, writes []pipelin
 		counts[i] = rep.N
 	}
 	return counts, nil
+}
+
+// collationSpec is the operation's collation as a request has it.
+func (h *host) collationSpec() bson.Raw {
+	if h.coll == nil {
+		return bson.D("locale", "simple")
+	}
+	return h.coll.Spec()
 }
 
 // outWriter fills a temporary collection that takes the target's place at the end.
@@ -160,7 +170,11 @@ func (h *host) BeginOut(ctx context.Context, ns pipeline.Namespace) (pipeline.Ou
 	}
 	var specs []bson.Raw
 	for _, ix := range old.Indexes() {
-		if !ix.Spec.IsID() {
+		switch {
+		case ix.Spec.IsID():
+		case old.Options.Collation != nil && ix.Spec.Collation == nil:
+			specs = append(specs, bson.NewBuilder(nil).AppendElems(ix.Spec.Raw).AppendDoc("collation", bson.D("locale", "simple")).Finish())
+		default:
 			specs = append(specs, ix.Spec.Raw)
 		}
 	}

@@ -35,6 +35,9 @@ type inserter struct {
 // Insert implements Executor.
 func (l *Local) Insert(op *OpContext, r *InsertRequest) (*WriteReply, error) {
 	defer l.noteLastOp(op)
+	if coll := l.seriesBuckets(r.NS); coll != nil {
+		return l.insertSeries(op, r, coll)
+	}
 	if !r.System {
 		if err := l.checkWritable(r.NS); err != nil {
 			return nil, err

@@ -64,6 +64,7 @@ type Local struct {
 	logger   *slog.Logger
 	ttl      *ttlMonitor
 	ids      *idSource
+	series   openBuckets
 
 	plans struct {
 		sync.RWMutex

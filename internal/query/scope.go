@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/expr"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/eval/project"
@@ -18,11 +19,12 @@ type scope struct {
 	env *expr.Env
 }
 
-// newScope binds the variables of let, whose values are constant expressions.
-func newScope(op *OpContext, let bson.Raw) (*scope, error) {
+// newScope binds the variables of let, whose values are constant expressions. coll orders strings.
+func newScope(op *OpContext, let bson.Raw, coll *collate.Collator) (*scope, error) {
 	s := &scope{pc: expr.NewParseContext(), env: &expr.Env{
 		Now: bson.NewDateTime(op.Now), ClusterTime: op.ClusterTime, Interrupt: op.Interrupt, Rand: rand.Float64,
 	}}
+	s.pc.Collation = coll
 	if let == nil {
 		let = op.Let
 	}
@@ -52,9 +54,17 @@ func newScope(op *OpContext, let bson.Raw) (*scope, error) {
 	return s, nil
 }
 
+// coll orders the strings of the operation.
+func (s *scope) coll() *collate.Collator {
+	if s.pc == nil {
+		return nil
+	}
+	return s.pc.Collation
+}
+
 // matchOptions lets $expr use the scope.
 func (s *scope) matchOptions() match.Options {
-	return match.Options{Expr: func(v bson.Value) (match.ExprFunc, error) {
+	return match.Options{Collation: s.coll(), Expr: func(v bson.Value) (match.ExprFunc, error) {
 		e, err := expr.Parse(v, s.pc)
 		if err != nil {
 			return nil, err
@@ -93,19 +103,29 @@ func (s *scope) projection(p bson.Raw, filter match.Node) (*project.Projection, 
 	return proj, nil
 }
 
-// checkCollation refuses every collation but the simple one.
-func checkCollation(c bson.Raw) error {
-	if c.IsEmpty() {
-		return nil
+// collation is what strings are compared by in an operation on t: the collation of the
+// request, or else that of the collection or view.
+func (t *target) collation(request bson.Raw) (*collate.Collator, error) {
+	if request.IsEmpty() {
+		switch {
+		case t.coll != nil:
+			return t.coll.Options.Collation, nil
+		case t.view != nil:
+			return t.view.Collation, nil
+		}
+		return nil, nil
 	}
-	loc := c.Get("locale")
-	switch {
-	case loc.IsMissing():
-		return mongoerr.New(40414, "BSON field 'collation.locale' is missing but a required field")
-	case loc.Type != bson.TypeString:
-		return mongoerr.New(mongoerr.TypeMismatch, "BSON field 'collation.locale' is the wrong type '%s', expected type 'string'", loc.Type)
-	case loc.Str() != "simple":
-		return mongoerr.New(mongoerr.BadValue, "collations other than {locale: \"simple\"} are not supported yet: locale %q", loc.Str())
+	c, err := collate.Parse(request.Clone())
+	if err == nil {
+		err = c.Err()
 	}
-	return nil
+	if err == nil && t.view != nil && !collate.Same(c, t.view.Collation) {
+		err = mongoerr.New(mongoerr.OptionNotSupportedOnView, "Cannot override a view's default collation: %s", t.ns)
+	}
+	return c, err
+}
+
+// isPoint reports whether the index on _id finds the document with that _id under c.
+func (t *target) isPoint(id bson.Value, c *collate.Collator) bool {
+	return (c == nil && t.coll.Options.Collation == nil) || !collate.HasString(id) || collate.Same(c, t.coll.Options.Collation)
 }

@@ -102,11 +102,17 @@ func (l *Local) describe(c *catalog.Collection, ix *catalog.Index) *plan.Index {
 	out := &plan.Index{
 		Name: name, KeyPattern: ix.Spec.Key, Parts: plan.ParseKeyPattern(ix.Spec.Key),
 		Unique: ix.Spec.Unique, Sparse: ix.Spec.Sparse, Hidden: ix.Spec.Hidden, IsID: ix == c.IDIndex(),
-		Multikey: ix.Multikey(),
+		Collation: ix.Spec.Collation,
+		Multikey:  ix.Multikey(),
 		Ref: &exec.Index{Store: ix.Store, Ordering: ix.Ordering(), Multikey: ix.Multikey, Dropped: func() bool {
 			now := l.cat.Pin().ByUUID(uuid)
 			return now == nil || now.Index(name) == nil
 		}},
+	}
+	if ix.Spec.Kept() {
+		if out.Special = ix.Spec.Kind; out.Special == "" {
+			out.Special = "collated"
+		}
 	}
 	if f := ix.PartialFilter(); f != nil {
 		out.Partial = f.Root()
@@ -150,7 +156,7 @@ func (t *target) hint(v bson.Value) (*plan.Index, int, error) {
 		return nil, 0, nil
 	case bson.TypeString:
 		for _, ix := range t.indexes {
-			if ix.Name == v.Str() && !ix.Hidden {
+			if ix.Name == v.Str() && !ix.Hidden && ix.Special == "" {
 				return ix, 0, nil
 			}
 		}
@@ -167,7 +173,7 @@ func (t *target) hint(v bson.Value) (*plan.Index, int, error) {
 			return nil, int(f), nil
 		}
 		for _, ix := range t.indexes {
-			if bson.CompareDocs(ix.KeyPattern, d) == 0 && !ix.Hidden {
+			if bson.CompareDocs(ix.KeyPattern, d) == 0 && !ix.Hidden && ix.Special == "" {
 				return ix, 0, nil
 			}
 		}

@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"encoding/binary"
 	"math"
 	"sync/atomic"
 	"time"
@@ -77,11 +78,22 @@ func (l *Local) ExpireTTL(ctx context.Context, now time.Time) {
 	v := l.cat.Pin()
 	for _, db := range v.Databases() {
 		for _, c := range v.Collections(db) {
+			if c.Options.Expires {
+				n, err := l.expireBuckets(ctx, c, now)
+				l.ttl.deleted.Add(n)
+				if err != nil && ctx.Err() == nil {
+					l.logger.Error("TTL round failed", "namespace", c.NS.String(), "error", err)
+				}
+			}
 			for _, ix := range c.Indexes() {
-				if !ix.Spec.TTL || ctx.Err() != nil || c.IsCapped() {
+				if !ix.Spec.TTL || ix.Spec.Kept() || ctx.Err() != nil || c.IsCapped() {
 					continue
 				}
-				n, err := l.expire(ctx, c.NS, ix.Spec, now)
+				field, _ := ix.Spec.Key.First()
+				if ts := c.Options.Timeseries; ts != nil { // a bucket is expired once its newest measurement is
+					field = "control.max." + ts.TimeField
+				}
+				n, err := l.expire(ctx, c.NS, ix.Spec, field, now)
 				l.ttl.deleted.Add(n)
 				if err != nil && ctx.Err() == nil {
 					l.logger.Error("TTL round failed", "namespace", c.NS.String(), "index", ix.Spec.Name, "error", err)
@@ -92,8 +104,27 @@ func (l *Local) ExpireTTL(ctx context.Context, now time.Time) {
 	l.ttl.passes.Add(1)
 }
 
-func (l *Local) expire(ctx context.Context, ns Namespace, spec *catalog.IndexSpec, now time.Time) (int64, error) {
-	field, _ := spec.Key.First()
+// expireBuckets deletes the buckets of a time-series collection whose newest measurement is
+// expired: the _id of a bucket begins with the time that it begins at.
+func (l *Local) expireBuckets(ctx context.Context, c *catalog.Collection, now time.Time) (int64, error) {
+	before := now.Unix() - c.Options.ExpireAfter - c.Options.Timeseries.MaxSpan
+	if before < 0 {
+		return 0, nil
+	}
+	var id bson.ObjectID
+	binary.BigEndian.PutUint32(id[:4], uint32(min(before, math.MaxUint32)))
+	op := NewOpContext(ctx)
+	rep, err := l.Delete(op, &DeleteRequest{NS: c.NS, Deletes: []DeleteStatement{{Q: bson.D("_id", bson.D("$lt", id)), Multi: true}}})
+	if err != nil {
+		return 0, err
+	}
+	if len(rep.Errors) > 0 {
+		err = rep.Errors[0].Err
+	}
+	return rep.N, err
+}
+
+func (l *Local) expire(ctx context.Context, ns Namespace, spec *catalog.IndexSpec, field string, now time.Time) (int64, error) {
 	before := now.UnixMilli() - spec.ExpireAfter*1000
 	q := bson.D(field, bson.D("$gte", bson.DateTime(math.MinInt64), "$lte", bson.DateTime(before)))
 	if spec.PartialFilter != nil {

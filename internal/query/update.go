@@ -7,6 +7,7 @@ import (
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/catalog"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/eval/update"
 	"github.com/cairndb/cairn/internal/mongoerr"
@@ -22,6 +23,10 @@ const maxUpsertRetries = 100
 // Update implements Executor.
 func (l *Local) Update(op *OpContext, r *UpdateRequest) (*WriteReply, error) {
 	defer l.noteLastOp(op)
+	series := l.seriesBuckets(r.NS)
+	if series != nil {
+		r = &UpdateRequest{NS: series.NS, Updates: r.Updates, Unordered: r.Unordered, BypassValidation: r.BypassValidation, Let: r.Let}
+	}
 	if err := l.checkWritable(r.NS); err != nil {
 		return nil, err
 	}
@@ -35,7 +40,7 @@ func (l *Local) Update(op *OpContext, r *UpdateRequest) (*WriteReply, error) {
 			rep.addPrior(prior, i, op.statement(i))
 			continue
 		}
-		res, err := l.updateStatement(op, r, i)
+		res, err := l.updateStatement(op, r, i, series)
 		if res != nil {
 			rep.N += res.matched
 			rep.NModified += res.modified
@@ -82,6 +87,12 @@ type updateOp struct {
 	multi  bool
 	upsert bool
 	bypass bool
+	// collation is the request's, coll what came of it.
+	collation bson.Raw
+	coll      *collate.Collator
+	// series is set if the documents are buckets of a time-series collection that was
+	// addressed itself: what is counted are its measurements.
+	series *catalog.Collection
 	// supplied is inserted as it is when an upsert finds nothing ($merge).
 	supplied bson.Raw
 	info     *catalog.WriteInfo
@@ -97,15 +108,18 @@ type updateOp struct {
 }
 
 // updateStatement runs statement i of r.
-func (l *Local) updateStatement(op *OpContext, r *UpdateRequest, i int) (*updateOp, error) {
-	s := &r.Updates[i]
-	if err := checkCollation(s.Collation); err != nil {
-		return nil, err
+func (l *Local) updateStatement(op *OpContext, r *UpdateRequest, i int, series *catalog.Collection) (*updateOp, error) {
+	s := r.Updates[i]
+	if series != nil {
+		var err error
+		if s, err = seriesUpdate(s, series.Options.Timeseries); err != nil {
+			return nil, err
+		}
 	}
 	if op.HasTxn && s.Multi {
 		return nil, mongoerr.New(mongoerr.InvalidOptions, "Cannot use (or request) retryable writes with multi=true")
 	}
-	u := &updateOp{l: l, op: op, ns: r.NS, sort: s.Sort, hint: s.Hint, multi: s.Multi, upsert: s.Upsert, bypass: r.BypassValidation, info: op.writeInfo(i)}
+	u := &updateOp{l: l, op: op, ns: r.NS, sort: s.Sort, hint: s.Hint, multi: s.Multi, upsert: s.Upsert, bypass: r.BypassValidation, info: op.writeInfo(i), collation: s.Collation, series: series}
 	if s.UpsertSupplied {
 		if u.supplied = s.Constants.Get("new").Doc(); u.supplied == nil {
 			return nil, mongoerr.New(mongoerr.FailedToParse, "the parameter 'upsertSupplied' is set to 'true', but no document was supplied")
@@ -142,7 +156,11 @@ func literals(c bson.Raw) bson.Raw {
 
 // parse reads filter and update. The request's bytes live as long as the operation.
 func (u *updateOp) parse(q bson.Raw, mod bson.Value, arrayFilters []bson.Raw, let bson.Raw) (err error) {
-	if u.sc, err = newScope(u.op, let); err != nil {
+	t := &target{ns: u.ns, coll: u.l.cat.Pin().Lookup(u.ns)}
+	if u.coll, err = t.collation(u.collation); err != nil {
+		return err
+	}
+	if u.sc, err = newScope(u.op, let, u.coll); err != nil {
 		return err
 	}
 	if u.filter, err = u.sc.filter(q); err != nil {
@@ -153,6 +171,9 @@ func (u *updateOp) parse(q bson.Raw, mod bson.Value, arrayFilters []bson.Raw, le
 	}
 	if mod.IsMissing() {
 		return nil
+	}
+	if err := u.coll.Err(); err != nil {
+		return err
 	}
 	u.up, err = update.Parse(mod, update.Options{
 		ArrayFilters: arrayFilters, HasArrayFilters: arrayFilters != nil, Multi: u.multi, Match: u.sc.matchOptions(),
@@ -208,7 +229,7 @@ func (u *updateOp) pointID(t *target) (bson.Value, bool) {
 	case bson.TypeNull, bson.TypeUndefined, bson.TypeArray, bson.TypeRegex:
 		return bson.Value{}, false
 	}
-	return c.Value, true
+	return c.Value, t.isPoint(c.Value, u.coll)
 }
 
 func (u *updateOp) changePoint(t *target, id bson.Value) error {
@@ -231,7 +252,7 @@ func (u *updateOp) changePoint(t *target, id bson.Value) error {
 
 // query is what is planned to find the documents.
 func (u *updateOp) query(t *target) (*plan.Query, error) {
-	q := &plan.Query{NS: u.ns.String(), Filter: u.filter, NeedRecord: true}
+	q := &plan.Query{NS: u.ns.String(), Filter: u.filter, Collation: u.coll, NeedRecord: true}
 	var err error
 	if q.HintIndex, q.HintNatural, err = t.hint(u.hint); err != nil {
 		return nil, err
@@ -399,13 +420,17 @@ func (u *updateOp) matches(doc bson.Raw) (bool, error) {
 }
 
 func (u *updateOp) count(before, after bson.Raw) {
-	u.matched++
+	n := int64(1)
+	if u.series != nil {
+		n = bucketCount(before, u.series.Options.Timeseries)
+	}
+	u.matched += n
 	u.op.Stats.NMatched++
 	switch {
 	case u.up == nil:
 		u.op.Stats.NDeleted++
 	case &before[0] != &after[0]:
-		u.modified++
+		u.modified += n
 		u.op.Stats.NModified++
 	}
 	if u.keep {
@@ -478,7 +503,7 @@ func (u *updateOp) retriesDuplicate(err error) bool {
 		}
 	}
 	for k, v := range value.Elems() {
-		if w, ok := eq[k]; !ok || !bson.Equal(v, w) {
+		if w, ok := eq[k]; !ok || (!e.Extra.Has("collation") && !bson.Equal(v, w)) { // with one, v is a key
 			return false
 		}
 	}

@@ -15,12 +15,12 @@ func (l *Local) validate(c *catalog.Collection, old, doc bson.Raw) error {
 	if !ok || e.Code != mongoerr.DocumentValidationFailure {
 		return err
 	}
-	m, cerr := match.Compile(c.Options.Validator, match.Options{})
+	root, cerr := match.Parse(c.Options.Validator, match.Options{Collation: c.Options.Collation}) // as written: indexes count its clauses
 	if cerr != nil {
 		return err // uses $expr: the catalog's own words do
 	}
 	info := bson.NewBuilder(nil).Append("failingDocumentId", doc.Get("_id")).Doc("details")
-	explainMismatch(info, m.Root(), doc)
+	explainMismatch(info, root, doc)
 	return e.WithExtra(bson.D("errInfo", info.End().Finish()))
 }
 
@@ -46,6 +46,8 @@ func explainMismatch(b *bson.Builder, n match.Node, doc bson.Raw) {
 			b.End().End()
 		}
 		b.End()
+	case *match.JSONSchema:
+		n.Explain(b, doc)
 	case match.Leaf:
 		explainLeaf(b, n, doc)
 	default:

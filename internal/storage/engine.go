@@ -25,6 +25,8 @@ type Engine struct {
 	lock    io.Closer
 	format  int // version of the data directory
 	cache   *pebble.Cache
+	rows    *rowCache // nil: the cache is too small for one
+	changed []wsOp    // room for the next Apply
 	db      *pebble.DB
 	journal *journal.Journal
 
@@ -146,7 +148,9 @@ func (e *Engine) openPebble() (err error) {
 			err = fmt.Errorf("storage: open the engine: %w", cause)
 		}
 	}()
-	e.cache = pebble.NewCache(e.opts.CacheBytes)
+	rows := e.opts.rowCacheBytes()
+	e.rows = newRowCache(rows)
+	e.cache = pebble.NewCache(e.opts.CacheBytes - rows)
 	p := e.opts.pebbleOptions()
 	p.FS = e.gate
 	p.Cache = e.cache
@@ -233,6 +237,7 @@ func (e *Engine) Apply(end Mark, sets ...*WriteSet) error {
 }
 
 func (e *Engine) apply(end Mark, sets []*WriteSet) error {
+	change := e.beginChange(e.changed, sets...)
 	var b *pebble.Batch
 	for _, w := range sets {
 		if w == nil || w.Empty() {
@@ -257,6 +262,8 @@ func (e *Engine) apply(end Mark, sets []*WriteSet) error {
 	if err := e.db.Apply(b, pebble.NoSync); err != nil {
 		return fmt.Errorf("storage: apply: %w", convErr(err))
 	}
+	change.end()
+	e.changed = change.ops
 	e.setApplied(end)
 	e.ckpt.dirty.Store(true)
 	e.ckpt.note(end.Pos)
@@ -278,9 +285,11 @@ func (e *Engine) ApplyUnlogged(w *WriteSet) error {
 	if err := e.writable(); err != nil {
 		return err
 	}
+	change := e.beginChange(nil, w)
 	if err := e.db.Apply(w.b, pebble.NoSync); err != nil {
 		return fmt.Errorf("storage: apply unlogged: %w", convErr(err))
 	}
+	change.end()
 	e.ckpt.dirty.Store(true)
 	return nil
 }
@@ -316,7 +325,18 @@ func (e *Engine) Get(key, dst []byte) ([]byte, error) {
 	if e.closed.Load() {
 		return nil, ErrClosed
 	}
-	return getFrom(e.db, key, dst)
+	if e.rows == nil {
+		return getFrom(e.db, key, dst)
+	}
+	v, ok, fill := e.rows.get(key, dst)
+	if ok {
+		return v, nil
+	}
+	v, err := getFrom(e.db, key, dst)
+	if err == nil {
+		e.rows.fill(fill, key, v)
+	}
+	return v, err
 }
 
 // NewCursor opens a cursor over the latest state as it is now.

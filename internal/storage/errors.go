@@ -14,6 +14,9 @@ var (
 	// ErrWriteConflict: another unit wrote the key after this unit's snapshot
 	// was taken (first writer wins).
 	ErrWriteConflict = errors.New("storage: write conflict")
+	// ErrWouldWait: a unit that does not wait (RecoveryUnit.NoWait) met a latch that another unit
+	// holds.
+	ErrWouldWait = errors.New("storage: another unit holds the latch")
 	// ErrCorruption: bytes on disk are not what was written.
 	ErrCorruption = errors.New("storage: data corruption")
 	// ErrReadOnly: the store takes no more writes; the error that wraps it

@@ -3,7 +3,9 @@ package storage
 import (
 	"context"
 	"fmt"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -157,4 +159,20 @@ func dump(t testing.TB, r Reader) string {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// reportCPU reports the processor time an operation from here to the call of what it
+// returns: on a machine that is not idle that says more than the time on the wall.
+func reportCPU(b *testing.B) func() {
+	before := processorTime(b)
+	b.ResetTimer()
+	return func() { b.ReportMetric(float64(processorTime(b)-before)/float64(b.N), "cpu-ns/op") }
+}
+
+func processorTime(tb testing.TB) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		tb.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

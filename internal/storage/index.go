@@ -16,6 +16,12 @@ type IndexStore struct {
 	ByID bool
 }
 
+// PutNew is Put of an entry that does not exist, which is then known without a look.
+func (s IndexStore) PutNew(u *RecoveryUnit, keyString []byte, id RecordID, typeBits []byte) {
+	s.Put(u, keyString, id, typeBits)
+	u.ws.noteFresh()
+}
+
 // Put stores an entry.
 func (s IndexStore) Put(u *RecoveryUnit, keyString []byte, id RecordID, typeBits []byte) {
 	w := u.WriteSet()

@@ -74,19 +74,8 @@ func (l *Latches) shard(h uint64) *latchShard { return &l.shards[h%latchShards] 
 // that h holds already; a key that h holds is passed over. If ctx ends first
 // nothing of the group is held.
 func (l *Latches) Lock(ctx context.Context, h *Held, keys ...[]byte) error {
-	if h.l == nil {
-		h.l, h.hashes = l, h.buf[:0]
-	}
 	var buf [8]uint64
-	group := buf[:0]
-	for _, k := range keys {
-		x := maphash.Bytes(l.seed, k)
-		if !h.holds(x) {
-			group = append(group, x)
-		}
-	}
-	slices.Sort(group)
-	group = slices.Compact(group)
+	group := l.missing(h, buf[:0], keys)
 	for i, x := range group {
 		if err := l.lockOne(ctx, x); err != nil {
 			for _, y := range group[:i] {
@@ -95,13 +84,48 @@ func (l *Latches) Lock(ctx context.Context, h *Held, keys ...[]byte) error {
 			return err
 		}
 	}
+	h.add(group)
+	return nil
+}
+
+// TryLock is Lock that takes nothing of the group, and returns false, if it would have to wait.
+func (l *Latches) TryLock(h *Held, keys ...[]byte) bool {
+	var buf [8]uint64
+	group := l.missing(h, buf[:0], keys)
+	for i, x := range group {
+		if !l.tryOne(x) {
+			for _, y := range group[:i] {
+				l.unlockOne(y)
+			}
+			return false
+		}
+	}
+	h.add(group)
+	return true
+}
+
+// missing appends the sorted hashes of the keys that h does not hold.
+func (l *Latches) missing(h *Held, group []uint64, keys [][]byte) []uint64 {
+	if h.l == nil {
+		h.l, h.hashes = l, h.buf[:0]
+	}
+	for _, k := range keys {
+		x := maphash.Bytes(l.seed, k)
+		if !h.holds(x) {
+			group = append(group, x)
+		}
+	}
+	slices.Sort(group)
+	return slices.Compact(group)
+}
+
+func (h *Held) add(group []uint64) {
 	h.hashes = append(h.hashes, group...)
 	if h.set != nil {
 		for _, x := range group {
 			h.set[x] = struct{}{}
 		}
 	}
-	return nil
 }
 
 // heldListMax is up to where a list is searched faster than a set.
@@ -157,6 +181,17 @@ func (h *Held) Release(wrote uint64) {
 		h.l.unlockOne(x)
 	}
 	h.hashes, h.set = h.buf[:0], nil
+}
+
+func (l *Latches) tryOne(x uint64) bool {
+	s := l.shard(x)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, taken := s.latches[x]; taken {
+		return false
+	}
+	s.latches[x] = s.newLatch()
+	return true
 }
 
 func (l *Latches) lockOne(ctx context.Context, x uint64) error {

@@ -20,8 +20,8 @@ type Options struct {
 	// FS is the file system. Default: the operating system's. An in-memory
 	// store is vfs.NewMem().
 	FS vfs.FS
-	// CacheBytes bounds block cache and memtables in sum. Default 256 MB,
-	// at least 8 MB.
+	// CacheBytes bounds block cache, row cache and memtables in sum. Default
+	// 256 MB, at least 8 MB.
 	CacheBytes int64
 	// MemTableBytes is the size that a memtable grows to (it starts at 256 KB
 	// and doubles). Default: an eighth of CacheBytes, 1 MB to 64 MB.
@@ -83,6 +83,10 @@ func (o *Options) EnsureDefaults() {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 }
+
+// rowCacheBytes is the row cache's share of the cache. Rows take a third of what a block
+// with one hot record in it takes, so for point reads this quarter is worth the rest.
+func (o *Options) rowCacheBytes() int64 { return o.CacheBytes / 4 }
 
 // Validate reports what cannot work.
 func (o *Options) Validate() error {

@@ -8,6 +8,12 @@ func (s RecordStore) Put(u *RecoveryUnit, id RecordID, value []byte) {
 	u.WriteSet().setRecord(s.Table, id, value)
 }
 
+// PutNew is Put of a record that does not exist, which is then known without a look.
+func (s RecordStore) PutNew(u *RecoveryUnit, id RecordID, value []byte) {
+	u.WriteSet().setRecord(s.Table, id, value)
+	u.ws.noteFresh()
+}
+
 // Delete removes a record.
 func (s RecordStore) Delete(u *RecoveryUnit, id RecordID) {
 	u.WriteSet().deleteRecord(s.Table, id)

@@ -19,6 +19,7 @@ type RecoveryUnit struct {
 	ws      *WriteSet // nil until the first change
 	changes []change
 	held    Held
+	noWait  bool
 	ended   bool
 }
 
@@ -123,7 +124,11 @@ func (u *RecoveryUnit) NewCursor(lower, upper []byte) Cursor {
 func (u *RecoveryUnit) Lock(ctx context.Context, keys ...[]byte) error {
 	u.mustRun()
 	from := len(u.held.hashes)
-	if err := u.e.latches.Lock(ctx, &u.held, keys...); err != nil {
+	if u.noWait {
+		if !u.e.latches.TryLock(&u.held, keys...) {
+			return ErrWouldWait
+		}
+	} else if err := u.e.latches.Lock(ctx, &u.held, keys...); err != nil {
 		return err
 	}
 	if u.view == nil {
@@ -131,6 +136,13 @@ func (u *RecoveryUnit) Lock(ctx context.Context, keys ...[]byte) error {
 	}
 	return u.held.conflict(from, u.view.Index())
 }
+
+// NoWait makes Lock return ErrWouldWait, with nothing of the group held, where it would have
+// to wait. Such a unit may lock in any order: since it waits for nobody it is in no circle.
+func (u *RecoveryUnit) NoWait() { u.noWait = true }
+
+// Waits reports whether Lock waits: NoWait was not called.
+func (u *RecoveryUnit) Waits() bool { return !u.noWait }
 
 // RegisterChange has onCommit called when the unit commits, in the order of
 // registration, and onRollback when it rolls back, in reverse. Either may be

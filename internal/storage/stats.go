@@ -10,9 +10,13 @@ import (
 // Stats are the engine's numbers for serverStatus and collStats.
 type Stats struct {
 	CacheBytes    int64 // in the block cache
-	CacheMaxBytes int64 // configured: cache and memtables in sum
+	CacheMaxBytes int64 // configured: caches and memtables in sum
 	CacheHits     int64
 	CacheMisses   int64
+	RowCacheBytes int64 // in the row cache
+	RowCacheRows  int64
+	RowCacheHits  int64
+	RowCacheMiss  int64
 
 	MemTableBytes  uint64
 	MemTableCount  int64
@@ -44,7 +48,9 @@ func (e *Engine) Stats() Stats {
 		return Stats{Failure: ErrClosed}
 	}
 	m := e.db.Metrics()
+	rows := e.rows.stats()
 	s := Stats{
+		RowCacheBytes: rows.bytes, RowCacheRows: rows.entries, RowCacheHits: rows.hits, RowCacheMiss: rows.misses,
 		CacheBytes: m.BlockCache.Size, CacheMaxBytes: e.opts.CacheBytes,
 		CacheHits: m.BlockCache.Hits, CacheMisses: m.BlockCache.Misses,
 		MemTableBytes: m.MemTable.Size, MemTableCount: m.MemTable.Count,

@@ -537,3 +537,33 @@ func TestConcurrentUse(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestTryLock: a unit that does not wait gets all latches of a group or none.
+func TestTryLock(t *testing.T) {
+	e := memNode(t).e
+	ctx := context.Background()
+	a, b := e.NewRecoveryUnit(nil), e.NewRecoveryUnit(nil)
+	b.NoWait()
+	if err := a.Lock(ctx, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	for _, keys := range [][][]byte{{[]byte("x")}, {[]byte("w"), []byte("x"), []byte("y")}} {
+		if err := b.Lock(ctx, keys...); !errors.Is(err, ErrWouldWait) {
+			t.Fatalf("Lock of a held latch: %v", err)
+		}
+	}
+	if err := a.Lock(ctx, []byte("w"), []byte("y")); err != nil { // b holds neither
+		t.Fatal(err)
+	}
+	a.Rollback()
+	if err := b.Lock(ctx, []byte("w"), []byte("x"), []byte("y")); err != nil {
+		t.Fatal(err)
+	}
+	c := e.NewRecoveryUnit(nil)
+	c.NoWait()
+	if err := c.Lock(ctx, []byte("y")); !errors.Is(err, ErrWouldWait) {
+		t.Fatalf("Lock of a latch that TryLock took: %v", err)
+	}
+	b.Rollback()
+	c.Rollback()
+}

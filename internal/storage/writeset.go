@@ -18,8 +18,11 @@ type WriteSet struct {
 	// dels counts the range deletions, which the cursors need to know of
 	// before they parse.
 	dels int
-	idx  *wsIndex
-	gen  uint64 // raised when the index changes: cursors find their place again
+	// fresh has a bit for each operation on a key that did not exist: the row cache has
+	// nothing of it. Missing bits are 0.
+	fresh []uint64
+	idx   *wsIndex
+	gen   uint64 // raised when the index changes: cursors find their place again
 }
 
 // NewWriteSet returns an empty one. Release it when done.
@@ -79,6 +82,18 @@ func (w *WriteSet) deleteRecord(t Table, id RecordID) {
 	finish(op)
 }
 
+// noteFresh says that the key of the last operation did not exist.
+func (w *WriteSet) noteFresh() {
+	n := int(w.b.Count()) - 1
+	for n>>6 >= len(w.fresh) {
+		w.fresh = append(w.fresh, 0)
+	}
+	w.fresh[n>>6] |= 1 << (n & 63)
+}
+
+// isFresh reports whether noteFresh was said of operation n.
+func (w *WriteSet) isFresh(n int) bool { return n>>6 < len(w.fresh) && w.fresh[n>>6]>>(n&63)&1 != 0 }
+
 // finish ends a deferred operation. It can fail only in an indexed batch.
 func finish(op *pebble.DeferredBatchOp) {
 	if err := op.Finish(); err != nil {
@@ -105,6 +120,7 @@ func (w *WriteSet) Append(o *WriteSet) error {
 func (w *WriteSet) Reset() {
 	w.b.Reset()
 	w.dels = 0
+	w.fresh = w.fresh[:0]
 	w.dropIndex()
 }
 
@@ -124,6 +140,10 @@ func (w *WriteSet) truncate(size, n, dels int) error {
 	repr := bytes.Clone(w.b.Repr()[:size])
 	batchrepr.SetCount(repr, uint32(n))
 	w.dels = dels
+	if n>>6 < len(w.fresh) {
+		w.fresh = w.fresh[:n>>6+1]
+		w.fresh[n>>6] &= 1<<(n&63) - 1
+	}
 	w.dropIndex()
 	return w.b.SetRepr(repr)
 }

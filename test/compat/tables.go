@@ -29,6 +29,7 @@ func sections() ([]section, error) {
 		{"Filter operators", "", "`BadValue` 2, \"unknown operator\"", rows(match.Table(), func(r match.Row) entry {
 			return entry{name: r.Name, since: r.Since, help: r.Help, missing: r.Status == match.Missing}
 		})},
+		{"Keywords of $jsonSchema", "Those of MongoDB, in filters and validators.", "`FailedToParse` 9, \"Unknown $jsonSchema keyword\", or what is not supported by its name", schemaKeywords()},
 		{"Projection operators", "Beside inclusion, exclusion and every expression.", "an error that names it", projections()},
 		{"Update operators", "Beside replacement documents and pipelines.", "`FailedToParse` 9, \"Unknown modifier\"", rows(update.Table(), func(r update.Row) entry {
 			return entry{name: r.Name, since: r.Since, help: r.Help, missing: r.Status == update.Missing}
@@ -83,6 +84,12 @@ func commands() []entry {
 			notes = append(notes, c.Note)
 		}
 		return entry{name: c.Name, help: c.Help, note: strings.Join(notes, "; "), missing: c.Has(command.Unbuilt)}
+	})
+}
+
+func schemaKeywords() []entry {
+	return rows(match.SchemaTable(), func(r match.Row) entry {
+		return entry{name: r.Name, help: r.Help, missing: r.Status == match.Missing}
 	})
 }
 

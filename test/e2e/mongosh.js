@@ -361,6 +361,73 @@ if (face === 'replset') {
   });
 }
 
+// Users and roles are kept and shown; nothing is enforced yet.
+const u = db.getSiblingDB('e2e_users');
+u.dropAllUsers();
+u.dropAllRoles();
+
+check('createUser, getUser, getUsers', () => {
+  equal(u.createUser({ user: 'ada', pwd: 'secret', roles: ['readWrite', { role: 'clusterMonitor', db: 'admin' }], customData: { team: 1 } }).ok, 1);
+  code(() => u.createUser({ user: 'ada', pwd: 'x', roles: [] }), 51003, 'the name is taken');
+  code(() => u.createUser({ user: 'bob', pwd: 'x', roles: ['nosuch'] }), 31, 'RoleNotFound');
+  const user = u.getUser('ada');
+  equal([user._id, user.user, user.db, user.customData, user.mechanisms], ['e2e_users.ada', 'ada', 'e2e_users', { team: 1 }, ['SCRAM-SHA-1', 'SCRAM-SHA-256']]);
+  equal(u.getUsers().users.map((x) => x.user), ['ada']);
+  equal(u.getUsers({ filter: { mechanisms: 'SCRAM-SHA-256' } }).users.length, 1);
+  truth(u.getUser('ada', { showPrivileges: true }).inheritedPrivileges.length > 3, 'inheritedPrivileges');
+  truth(u.getUser('ada', { showCredentials: true }).credentials['SCRAM-SHA-256'].storedKey, 'credentials');
+  equal(u.getUser('nobody'), null);
+});
+
+check('updateUser, changeUserPassword, grantRolesToUser, revokeRolesFromUser', () => {
+  const before = u.getUser('ada', { showCredentials: true }).credentials;
+  u.changeUserPassword('ada', 'other');
+  const after = u.getUser('ada', { showCredentials: true }).credentials;
+  truth(before['SCRAM-SHA-1'].storedKey !== after['SCRAM-SHA-1'].storedKey, 'the credentials are the old ones');
+  u.updateUser('ada', { customData: { team: 2 }, roles: ['read'] });
+  u.grantRolesToUser('ada', [{ role: 'dbAdmin', db: 'e2e_users' }]);
+  u.revokeRolesFromUser('ada', ['read']);
+  equal([u.getUser('ada').customData, u.getUser('ada').roles], [{ team: 2 }, [{ role: 'dbAdmin', db: 'e2e_users' }]]);
+  code(() => u.updateUser('nobody', { customData: {} }), 11, 'UserNotFound');
+});
+
+check('createRole, getRole, getRoles, grants, dropRole', () => {
+  u.createRole({ role: 'reader', privileges: [{ resource: { db: 'e2e_users', collection: 'c' }, actions: ['find'] }], roles: ['read'] });
+  u.createRole({ role: 'writer', privileges: [], roles: ['reader'] });
+  code(() => u.grantRolesToRole('reader', ['writer']), 49, 'a cycle');
+  u.grantPrivilegesToRole('writer', [{ resource: { db: 'e2e_users', collection: 'c' }, actions: ['insert', 'update'] }]);
+  u.revokePrivilegesFromRole('writer', [{ resource: { db: 'e2e_users', collection: 'c' }, actions: ['update'] }]);
+  equal(u.getRole('writer', { showPrivileges: true }).privileges, [{ resource: { db: 'e2e_users', collection: 'c' }, actions: ['insert'] }]);
+  equal(u.getRole('writer').inheritedRoles, [{ role: 'reader', db: 'e2e_users' }, { role: 'read', db: 'e2e_users' }]);
+  const all = u.getRoles({ showPrivileges: 1, showBuiltinRoles: 1 }).roles;
+  truth(all.length >= 8 && all.every((r) => Array.isArray(r.privileges)), EJSON.stringify(all.map((r) => r.role)));
+  equal(u.getRoles().roles.map((r) => r.role), ['reader', 'writer']);
+  u.updateRole('writer', { roles: [] });
+  u.grantRolesToUser('ada', ['writer', 'reader']);
+  u.dropRole('reader');
+  equal(u.getUser('ada').roles.map((r) => r.role), ['dbAdmin', 'writer']);
+  code(() => u.dropRole('reader'), 31, 'RoleNotFound');
+});
+
+check('dropUser, dropAllUsers, dropAllRoles', () => {
+  equal(u.dropUser('ada').ok, 1);
+  code(() => u.dropUser('ada'), 11, 'UserNotFound');
+  u.createUser({ user: 'bob', pwd: 'x', roles: [] });
+  equal(u.dropAllUsers().n, 1);
+  equal(u.dropAllRoles().n, 1);
+});
+
+check('the startup warning of an open server', () => {
+  const log = db.adminCommand({ getLog: 'startupWarnings' }).log;
+  truth(log.some((l) => /Access control is not enabled/.test(JSON.parse(l).msg)), log.join());
+});
+
+check('setFeatureCompatibilityVersion', () => {
+  equal(db.adminCommand({ setFeatureCompatibilityVersion: '8.0', confirm: true }).ok, 1);
+  code(() => db.adminCommand({ setFeatureCompatibilityVersion: '8.0' }), 7369100, 'not confirmed');
+  equal(db.adminCommand({ getParameter: 1, featureCompatibilityVersion: 1 }).featureCompatibilityVersion.version, '8.0');
+});
+
 check('drop, dropDatabase', () => {
   truth(d.few.drop());
   equal(d.dropDatabase().ok, 1);

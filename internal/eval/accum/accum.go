@@ -96,8 +96,8 @@ func Parse(name string, v bson.Value, o Options) (*Field, error) {
 		return nil, mongoerr.New(15952, "unknown group operator '%s'", opName)
 	}
 	f := &Field{Name: name, Op: op, compare: bson.Compare, key: o.Key}
-	if o.Expr != nil && o.Expr.Compare != nil {
-		f.compare = o.Expr.Compare
+	if o.Expr != nil && o.Expr.Collation != nil {
+		f.compare = o.Expr.Collation.Compare
 	}
 	var err error
 	switch {

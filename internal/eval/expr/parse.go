@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/mongoerr"
 )
 
@@ -32,11 +33,8 @@ type binding struct {
 // ParseContext holds the variables in scope and the settings of the operation.
 // nil stands for no variables and no collation.
 type ParseContext struct {
-	// Compare orders values under the operation's collation; nil is bson.Compare.
-	Compare func(a, b bson.Value) int
-	// CollationKey gives the bytes by which strings are equal under the collation; nil
-	// without one.
-	CollationKey func(s string) []byte
+	// Collation orders strings; nil is the simple one.
+	Collation *collate.Collator
 
 	scope *binding
 	next  *VarID
@@ -82,8 +80,8 @@ func (pc *ParseContext) Lookup(name string) (VarID, bool) {
 }
 
 func (pc *ParseContext) compare() func(a, b bson.Value) int {
-	if pc != nil && pc.Compare != nil {
-		return pc.Compare
+	if pc != nil && pc.Collation != nil {
+		return pc.Collation.Compare
 	}
 	return bson.Compare
 }

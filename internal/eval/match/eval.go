@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 )
 
 func (n *And) matchDoc(doc bson.Raw, d *Details) (bool, error) {
@@ -95,10 +96,12 @@ func (n *Comparison) matchDoc(doc bson.Raw, d *Details) (bool, error) {
 	return n.Path.walk(doc, elemsAndArray, n, d)
 }
 
-func (n *Comparison) matchElem(v bson.Value) (bool, error) { return compareOp(n.Op, v, n.Value), nil }
+func (n *Comparison) matchElem(v bson.Value) (bool, error) {
+	return compareOp(n.Op, v, n.Value, n.Collation), nil
+}
 
 // compareOp tests `v op rhs` within the type bracket of rhs.
-func compareOp(op Op, v, rhs bson.Value) bool {
+func compareOp(op Op, v, rhs bson.Value, coll *collate.Collator) bool {
 	if v.Type != rhs.Type {
 		if a, b := v.Type.CanonicalOrder(), rhs.Type.CanonicalOrder(); a != b {
 			switch {
@@ -111,13 +114,13 @@ func compareOp(op Op, v, rhs bson.Value) bool {
 			}
 			return false
 		}
-	} else if op == Eq && sameBytesMeansEqual(v.Type) {
+	} else if op == Eq && coll == nil && sameBytesMeansEqual(v.Type) {
 		return bytes.Equal(v.Data, rhs.Data)
 	}
 	if vn, rn := isNaN(v), isNaN(rhs); vn || rn {
 		return vn && rn && (op == Eq || op == Lte || op == Gte)
 	}
-	c := bson.Compare(v, rhs)
+	c := coll.Compare(v, rhs)
 	switch op {
 	case Eq:
 		return c == 0
@@ -157,10 +160,10 @@ const manyValues = 16
 
 // prepare sorts Values, drops duplicates and builds the set.
 func (n *In) prepare() {
-	slices.SortStableFunc(n.Values, bson.Compare)
-	n.Values = slices.CompactFunc(n.Values, func(a, b bson.Value) bool { return bson.Compare(a, b) == 0 })
+	slices.SortStableFunc(n.Values, n.Collation.Compare)
+	n.Values = slices.CompactFunc(n.Values, func(a, b bson.Value) bool { return n.Collation.Compare(a, b) == 0 })
 	n.hasNull = slices.ContainsFunc(n.Values, func(v bson.Value) bool { return v.Type == bson.TypeNull })
-	if len(n.Values) < manyValues {
+	if len(n.Values) < manyValues || n.Collation != nil {
 		return
 	}
 	n.keys = make(map[string]struct{})
@@ -203,7 +206,7 @@ func (n *In) contains(v bson.Value) bool {
 	lo, hi := 0, len(n.Values)
 	for lo < hi {
 		m := int(uint(lo+hi) / 2)
-		switch c := bson.Compare(n.Values[m], v); {
+		switch c := n.Collation.Compare(n.Values[m], v); {
 		case c == 0:
 			return true
 		case c < 0:

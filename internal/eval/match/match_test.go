@@ -159,8 +159,14 @@ func TestErrors(t *testing.T) {
 		{`{"x":{"$undefined":true}}`, 2, "cannot compare to undefined"},
 		{`{"x":{"$elemMatch":{"$expr":true}}}`, 2, "unknown operator: $expr"},
 		{`{"$where":"true"}`, 115, "$where is not supported by this server"},
-		{`{"$jsonSchema":{}}`, 115, "$jsonSchema is not supported by this server"},
-		{`{"x":{"$near":[1,2]}}`, 115, "$near is not supported by this server"},
+		{`{"x":{"$near":[1,2]}}`, 291, "error processing query: planner returned error :: caused by :: unable to find index for $geoNear query"},
+		{`{"x":{"$nearSphere":[1,2]}}`, 291, "error processing query: planner returned error :: caused by :: unable to find index for $geoNear query"},
+		{`{"x":{"$geoWithin":{"$center":[[1,2],3]}}}`, 115, "$geoWithin is not supported by this server"},
+		{`{"$text":{"$search":"a"}}`, 27, "text index required for $text query"},
+		{`{"$text":1}`, 2, "$text expects an object"},
+		{`{"$text":{}}`, 4, "Missing expected field \"$search\""},
+		{`{"$text":{"$search":1}}`, 14, "\"$search\" had the wrong type. Expected string, found int"},
+		{`{"$text":{"$search":"a","x":1}}`, 2, "extra fields in $text"},
 		{`{"$expr":1}`, 224, "$expr is not allowed in this context"},
 	} {
 		_, err := Compile(fromJSON(t, c.filter), Options{})

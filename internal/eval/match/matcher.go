@@ -1,11 +1,16 @@
 package match
 
-import "github.com/cairndb/cairn/internal/bson"
+import (
+	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
+)
 
 // Options of parsing.
 type Options struct {
 	// Expr compiles the argument of $expr; nil refuses $expr.
 	Expr ExprParser
+	// Collation is what strings are compared by; nil is the simple collation.
+	Collation *collate.Collator
 }
 
 // Matcher is a filter ready to run.

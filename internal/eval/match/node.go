@@ -2,11 +2,12 @@ package match
 
 import (
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 )
 
 // Node is one predicate of a parsed filter. The set of nodes is closed: And, Or, Nor,
 // Not, Comparison, In, Exists, TypeOp, Regex, Mod, Size, ElemMatchObject,
-// ElemMatchValue, BitTest, Expr, AlwaysTrue and AlwaysFalse ($all is parsed into an
+// ElemMatchValue, BitTest, Expr, JSONSchema, AlwaysTrue and AlwaysFalse ($all is parsed into an
 // And of Comparison, Regex and ElemMatch nodes, $ne into Not of Comparison, $nin into
 // Not of In). Trees are read-only after parsing.
 type Node interface {
@@ -57,6 +58,8 @@ type Comparison struct {
 	Path  *Path
 	Op    Op
 	Value bson.Value
+	// Collation orders strings; nil is the simple one.
+	Collation *collate.Collator
 }
 
 // In matches values equal to one of Values (sorted, without duplicates) or matched by
@@ -65,6 +68,8 @@ type In struct {
 	Path    *Path
 	Values  []bson.Value
 	Regexes []*Regex // their Path is Path
+	// Collation says which strings are equal; nil is the simple one.
+	Collation *collate.Collator
 
 	hasNull bool
 	keys    map[string]struct{} // set of byte-comparable values if there are many
@@ -177,6 +182,7 @@ const (
 	kindNor
 	kindType
 	kindExpr
+	kindJSONSchema
 	kindAlwaysFalse
 	kindAlwaysTrue
 )

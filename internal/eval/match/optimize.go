@@ -31,7 +31,7 @@ func simplify(n Node) Node {
 		case len(n.Values) == 0 && len(n.Regexes) == 0:
 			return AlwaysFalse{}
 		case len(n.Values) == 1 && len(n.Regexes) == 0:
-			return &Comparison{n.Path, Eq, n.Values[0]}
+			return &Comparison{n.Path, Eq, n.Values[0], n.Collation}
 		case len(n.Values) == 0 && len(n.Regexes) == 1:
 			return n.Regexes[0]
 		}
@@ -147,11 +147,11 @@ func foldable(n Node) bool {
 func (n *In) merge(k Node) {
 	switch k := k.(type) {
 	case *Comparison:
-		n.Values = append(n.Values, k.Value)
+		n.Values, n.Collation = append(n.Values, k.Value), k.Collation
 	case *Regex:
 		n.Regexes = append(n.Regexes, k)
 	case *In:
-		n.Values = append(n.Values, k.Values...)
+		n.Values, n.Collation = append(n.Values, k.Values...), k.Collation
 		n.Regexes = append(n.Regexes, k.Regexes...)
 	}
 }

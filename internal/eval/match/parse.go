@@ -27,7 +27,11 @@ func failedToParse(format string, args ...any) error {
 // Parse parses a filter into a tree that mirrors it, not optimised.
 func Parse(filter bson.Raw, o Options) (Node, error) {
 	p := &parser{opts: o}
-	return p.document(filter)
+	n, err := p.document(filter)
+	if err == nil && o.Collation != nil {
+		err = setCollation(n, o.Collation)
+	}
+	return n, err
 }
 
 // document parses a filter document: the conjunction of its elements.
@@ -70,9 +74,16 @@ func (p *parser) topLevel(name string, arg bson.Value) (Node, error) {
 	case row == nil:
 		return nil, badValue("unknown top level operator: %s. If you have a field name that starts with a '$' symbol, consider using $getField or $setField.", name)
 	case row.Status == Missing:
-		return nil, notBuilt(name)
+		return nil, row.missing(name, arg)
 	}
 	return row.parseTop(p, name, arg)
+}
+
+func (r *Row) missing(name string, arg bson.Value) error {
+	if r.fails != nil {
+		return r.fails(arg)
+	}
+	return notBuilt(name)
 }
 
 // notBuilt is the error for what MongoDB has and Cairn does not yet.
@@ -93,7 +104,7 @@ func (p *parser) field(path *Path, ops bson.Raw, kids *[]Node) error {
 		case row == nil:
 			return badValue("unknown operator: %s", name)
 		case row.Status == Missing:
-			return notBuilt(name)
+			return row.missing(name, arg)
 		}
 		n, err := row.parseField(p, name, path, arg, ops)
 		if err != nil {
@@ -202,7 +213,7 @@ func parseComparison(path *Path, op Op, arg bson.Value) (Node, error) {
 			return nil, badValue("Can't have RegEx as arg to predicate over field '%s'.", path)
 		}
 	}
-	return &Comparison{path, op, arg}, nil
+	return &Comparison{Path: path, Op: op, Value: arg}, nil
 }
 
 func parseNe(_ *parser, _ string, path *Path, arg bson.Value, _ bson.Raw) (Node, error) {

@@ -26,6 +26,8 @@ func appendNode(b *bson.Builder, n Node) {
 		b.Int32("$alwaysFalse", 1)
 	case *Expr:
 		b.Append("$expr", n.Source)
+	case *JSONSchema:
+		b.AppendDoc("$jsonSchema", n.Source)
 	case *Not:
 		if l, ok := negatedLeaf(n); ok {
 			b.Doc(l.FieldPath().String()).Doc("$not")

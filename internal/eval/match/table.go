@@ -23,6 +23,9 @@ type Row struct {
 	Status Status
 	Help   string
 
+	// fails gives the error of an operator that is missing because an index of its kind is;
+	// nil: the one for what is not built.
+	fails      func(arg bson.Value) error
 	parseField func(p *parser, name string, path *Path, arg bson.Value, all bson.Raw) (Node, error)
 	parseTop   func(p *parser, name string, arg bson.Value) (Node, error)
 }
@@ -73,15 +76,15 @@ func buildTable() []Row {
 		{Name: "$gt", Since: "2.0", Help: "greater", parseField: cmp(Gt)},
 		{Name: "$gte", Since: "2.0", Help: "greater or equal", parseField: cmp(Gte)},
 		{Name: "$in", Since: "2.0", Help: "equal to one of the values", parseField: parseIn},
-		{Name: "$jsonSchema", Top: true, Since: "3.6", Status: Missing, Help: "document fits a JSON schema"},
+		{Name: "$jsonSchema", Top: true, Since: "3.6", Help: "document fits a JSON schema", parseTop: parseJSONSchema},
 		{Name: "$lt", Since: "2.0", Help: "less", parseField: cmp(Lt)},
 		{Name: "$lte", Since: "2.0", Help: "less or equal", parseField: cmp(Lte)},
 		{Name: "$maxDistance", Since: "2.4", Status: Missing, Help: "limit of $near"},
 		{Name: "$minDistance", Since: "2.6", Status: Missing, Help: "limit of $near"},
 		{Name: "$mod", Since: "2.0", Help: "remainder of a division", parseField: parseMod},
 		{Name: "$ne", Since: "2.0", Help: "not equal", parseField: parseNe},
-		{Name: "$near", Since: "2.0", Status: Missing, Help: "sorted by distance"},
-		{Name: "$nearSphere", Since: "2.0", Status: Missing, Help: "sorted by distance on a sphere"},
+		{Name: "$near", Since: "2.0", Status: Missing, Help: "sorted by distance", fails: nearFails},
+		{Name: "$nearSphere", Since: "2.0", Status: Missing, Help: "sorted by distance on a sphere", fails: nearFails},
 		{Name: "$nin", Since: "2.0", Help: "equal to none of the values", parseField: parseNin},
 		{Name: "$nor", Top: true, Since: "2.0", Help: "none of the filters", parseTop: parseLogic},
 		{Name: "$not", Since: "2.0", Help: "does not satisfy the conditions", parseField: parseNot},
@@ -90,7 +93,7 @@ func buildTable() []Row {
 		{Name: "$regex", Since: "2.0", Help: "string matches a pattern", parseField: parseRegex},
 		{Name: "$sampleRate", Top: true, Since: "4.4.2", Status: Missing, Help: "matches at random"},
 		{Name: "$size", Since: "2.0", Help: "length of an array", parseField: parseSize},
-		{Name: "$text", Top: true, Since: "2.6", Status: Missing, Help: "text search"},
+		{Name: "$text", Top: true, Since: "2.6", Status: Missing, Help: "text search", fails: textFails},
 		{Name: "$type", Since: "2.0", Help: "type of the value", parseField: parseType},
 		{Name: "$where", Top: true, Since: "2.0", Status: Missing, Help: "JavaScript predicate"},
 		{Name: "$within", Since: "2.0", Status: Missing, Help: "old name of $geoWithin"},

@@ -200,7 +200,7 @@ func (e *expansion) offer(cs []cursor) {
 }
 
 func (p *Pattern) compareAt(i int, a, b bson.Value) int {
-	c := bson.Compare(a, b)
+	c := p.Collation.Compare(a, b)
 	if p.Parts[i].Descending {
 		return -c
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/mongoerr"
 )
 
@@ -28,6 +29,8 @@ type Part struct {
 // Pattern is a parsed sort pattern.
 type Pattern struct {
 	Parts []Part
+	// Collation orders strings; nil is the simple one. Set it before the pattern is used.
+	Collation *collate.Collator
 }
 
 // maxParts is how many fields a pattern may have, as an index.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/eval/sortkey"
 )
@@ -56,10 +57,11 @@ type push struct {
 	hasSlice bool
 	sort     *sortkey.Pattern // by fields of the elements
 	sortDir  int              // by the elements themselves
+	coll     *collate.Collator
 }
 
-func parsePush(_ *parser, _ string, v bson.Value) (modifier, error) {
-	m := &push{position: math.MaxInt64}
+func parsePush(p *parser, _ string, v bson.Value) (modifier, error) {
+	m := &push{position: math.MaxInt64, coll: p.opts.Match.Collation}
 	d := bson.Raw(v.Data)
 	if v.Type != bson.TypeDocument || !d.Has("$each") {
 		m.each = []bson.Value{v}
@@ -125,6 +127,9 @@ func (m *push) parseSort(arg bson.Value) error {
 		}
 	}
 	p, err := sortkey.Parse(d)
+	if err == nil {
+		p.Collation = m.coll
+	}
 	m.sort = p
 	return err
 }
@@ -173,7 +178,7 @@ func (m *push) apply(r *run, v bson.Value) (bson.Value, outcome, error) {
 func (m *push) order(vs []bson.Value) error {
 	switch {
 	case m.sortDir != 0:
-		slices.SortStableFunc(vs, func(a, b bson.Value) int { return m.sortDir * bson.Compare(a, b) })
+		slices.SortStableFunc(vs, func(a, b bson.Value) int { return m.sortDir * m.coll.Compare(a, b) })
 	case m.sort != nil:
 		keys := make([]struct {
 			k sortkey.Key
@@ -204,10 +209,13 @@ func (m *push) order(vs []bson.Value) error {
 }
 
 // addToSet is $addToSet.
-type addToSet struct{ each []bson.Value }
+type addToSet struct {
+	each []bson.Value
+	coll *collate.Collator
+}
 
-func parseAddToSet(_ *parser, _ string, v bson.Value) (modifier, error) {
-	m := addToSet{each: []bson.Value{v}}
+func parseAddToSet(p *parser, _ string, v bson.Value) (modifier, error) {
+	m := addToSet{[]bson.Value{v}, p.opts.Match.Collation}
 	if v.Type == bson.TypeDocument {
 		d := bson.Raw(v.Data)
 		if first, arg := d.First(); first == "$each" {
@@ -219,16 +227,16 @@ func parseAddToSet(_ *parser, _ string, v bson.Value) (modifier, error) {
 			}
 			m.each = m.each[:0]
 			for _, e := range elements(arg) {
-				m.each = appendNew(m.each, e)
+				m.each = m.appendNew(m.each, e)
 			}
 		}
 	}
 	return m, nil
 }
 
-func appendNew(vs []bson.Value, v bson.Value) []bson.Value {
+func (m addToSet) appendNew(vs []bson.Value, v bson.Value) []bson.Value {
 	for _, o := range vs {
-		if bson.Equal(o, v) {
+		if m.coll.Equal(o, v) {
 			return vs
 		}
 	}
@@ -247,7 +255,7 @@ func (m addToSet) apply(r *run, v bson.Value) (bson.Value, outcome, error) {
 	vs := elements(v)
 	n := len(vs)
 	for _, e := range m.each {
-		vs = appendNew(vs, e)
+		vs = m.appendNew(vs, e)
 	}
 	if len(vs) == n {
 		return v, keep, nil
@@ -299,13 +307,13 @@ type pull struct {
 	test func(v bson.Value) (bool, error)
 }
 
-func parsePullAll(_ *parser, _ string, v bson.Value) (modifier, error) {
+func parsePullAll(p *parser, _ string, v bson.Value) (modifier, error) {
 	if v.Type != bson.TypeArray {
 		return nil, badValue("$pullAll requires an array argument but was given a %s", v.Type)
 	}
 	vs := elements(v)
 	return pull{"$pullAll", func(e bson.Value) (bool, error) {
-		return slices.ContainsFunc(vs, func(o bson.Value) bool { return bson.Equal(o, e) }), nil
+		return slices.ContainsFunc(vs, func(o bson.Value) bool { return p.opts.Match.Collation.Equal(o, e) }), nil
 	}}, nil
 }
 
@@ -335,7 +343,7 @@ func parsePull(p *parser, _ string, v bson.Value) (modifier, error) {
 			return m.Match(bson.Raw(e.Data))
 		}}, nil
 	}
-	return pull{"$pull", func(e bson.Value) (bool, error) { return bson.Equal(e, v), nil }}, nil
+	return pull{"$pull", func(e bson.Value) (bool, error) { return p.opts.Match.Collation.Equal(e, v), nil }}, nil
 }
 
 func (pull) creates(*run) bool { return false }

@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/apd/v3"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 )
 
 // set is $set and, with onInsert, $setOnInsert.
@@ -48,18 +49,23 @@ func (unset) apply(_ *run, v bson.Value) (bson.Value, outcome, error) { return v
 
 // extreme is $min and $max.
 type extreme struct {
+	coll *collate.Collator
 	v    bson.Value
 	sign int // of Compare(v, present) for which v wins
 }
 
-func parseMin(_ *parser, _ string, v bson.Value) (modifier, error) { return extreme{v, -1}, nil }
+func parseMin(p *parser, _ string, v bson.Value) (modifier, error) {
+	return extreme{p.opts.Match.Collation, v, -1}, nil
+}
 
-func parseMax(_ *parser, _ string, v bson.Value) (modifier, error) { return extreme{v, 1}, nil }
+func parseMax(p *parser, _ string, v bson.Value) (modifier, error) {
+	return extreme{p.opts.Match.Collation, v, 1}, nil
+}
 
 func (extreme) creates(*run) bool { return true }
 
 func (m extreme) apply(_ *run, v bson.Value) (bson.Value, outcome, error) {
-	if v.IsMissing() || bson.Compare(m.v, v) == m.sign {
+	if v.IsMissing() || m.coll.Compare(m.v, v)*m.sign > 0 {
 		return m.v, put, nil
 	}
 	return v, keep, nil

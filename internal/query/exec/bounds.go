@@ -5,6 +5,7 @@ import (
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/bson/keystring"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/query/plan"
 )
 
@@ -240,6 +241,14 @@ func (k *keyDoc) values(key, typeBits []byte) ([]bson.Value, error) {
 // doc decodes a key into a document with the paths of the index; it lives until the
 // next call.
 func (k *keyDoc) doc(key, typeBits []byte) (bson.Raw, error) {
+	d, err := k.decode(key, typeBits)
+	if err == nil && k.ix.Collation != nil { // strings cannot be had back
+		d = collate.Shown(d.Value()).Doc()
+	}
+	return d, err
+}
+
+func (k *keyDoc) decode(key, typeBits []byte) (bson.Raw, error) {
 	if k.plain {
 		k.dec.Reset(key, k.ord, typeBits)
 		k.out.Reset(k.buf[:0])

@@ -131,7 +131,7 @@ func (s *sortStage) addPair(k sortkey.Key, id storage.RecordID, doc bson.Raw) er
 	}
 	s.enc = s.enc[:0]
 	for i := range k {
-		s.enc = keystring.Append(s.enc, k[i], s.pat.Parts[i].Descending, nil)
+		s.enc = keystring.Append(s.enc, s.pat.Collation.Value(k[i]), s.pat.Parts[i].Descending, nil)
 	}
 	s.val = append(storage.AppendRecordID(s.val[:0], id), doc...)
 	if s.x.Opts.NoDiskUse && s.n.Stats.SortedBytes > SortMemory {

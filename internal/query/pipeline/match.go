@@ -26,7 +26,7 @@ func (o *Options) env() *expr.Env {
 }
 
 func (o *Options) matchOptions() match.Options {
-	return match.Options{Expr: match.ExprIn(o.Expr, o.env())}
+	return match.Options{Expr: match.ExprIn(o.Expr, o.env()), Collation: o.collation()}
 }
 
 func parseMatch(ps *parser, _ string, v bson.Value) ([]stage, error) {

@@ -201,6 +201,9 @@ func parsePipeline(specs []bson.Raw, o *Options, where place, depth int) (*Pipel
 		}
 		name, arg := spec.First()
 		row := rowOf(name)
+		if name == "$geoNear" { // as where there is no index for it
+			return nil, mongoerr.New(mongoerr.IndexNotFound, "$geoNear requires a 2d or 2dsphere index, but none were found")
+		}
 		if row == nil || row.Status != expr.Implemented {
 			return nil, mongoerr.New(mongoerr.UnrecognizedStage, "Unrecognized pipeline stage name: '%s'", name)
 		}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/bson/keystring"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/expr"
 	"github.com/cairndb/cairn/internal/eval/sortkey"
 	"github.com/cairndb/cairn/internal/mongoerr"
@@ -17,7 +18,7 @@ type sortStage struct {
 	limit int64
 }
 
-func parseSort(_ *parser, _ string, v bson.Value) ([]stage, error) {
+func parseSort(ps *parser, _ string, v bson.Value) ([]stage, error) {
 	if v.Type != bson.TypeDocument {
 		return nil, mongoerr.New(15973, "the $sort key specification must be an object")
 	}
@@ -28,6 +29,7 @@ func parseSort(_ *parser, _ string, v bson.Value) ([]stage, error) {
 	if err != nil {
 		return nil, err
 	}
+	pat.Collation = ps.o.collation()
 	return []stage{&sortStage{spec: v.Doc(), pat: pat}}, nil
 }
 
@@ -110,21 +112,13 @@ func (it *sortIter) Close() error {
 	return it.src.Close()
 }
 
-// collated returns a value whose key is equal exactly where the collation says so:
-// strings become their collation keys.
-func (o *Options) collated(v bson.Value) bson.Value {
-	if o.Expr == nil || o.Expr.CollationKey == nil {
-		return v
+// collation is that of the operation.
+func (o *Options) collation() *collate.Collator {
+	if o.Expr == nil {
+		return nil
 	}
-	switch v.Type {
-	case bson.TypeString:
-		return bson.V(string(o.Expr.CollationKey(v.Str())))
-	case bson.TypeDocument, bson.TypeArray:
-		b := bson.NewBuilder(nil)
-		for k, e := range v.Doc().Elems() {
-			b.Append(k, o.collated(e))
-		}
-		return bson.Value{Type: v.Type, Data: b.Finish()}
-	}
-	return v
+	return o.Expr.Collation
 }
+
+// collated returns a value whose plain order is that of v under the collation.
+func (o *Options) collated(v bson.Value) bson.Value { return o.collation().Value(v) }

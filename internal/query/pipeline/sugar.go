@@ -146,7 +146,7 @@ func bucketBounds(ps *parser, v bson.Value) ([]bson.Value, error) {
 		if lo.Type.CanonicalOrder() != hi.Type.CanonicalOrder() {
 			return nil, mongoerr.New(40193, "All values in the 'boundaries' option to $bucket must have the same type. Found conflicting types %s and %s.", lo.Type, hi.Type)
 		}
-		if bson.Compare(lo, hi) >= 0 {
+		if ps.o.collation().Compare(lo, hi) >= 0 {
 			return nil, mongoerr.New(40194, "The 'boundaries' option to $bucket must be sorted, but elements %d and %d are not in ascending order (%s is not less than %s).",
 				i-1, i, expr.ValueText(lo), expr.ValueText(hi))
 		}

@@ -23,6 +23,7 @@ type Row struct {
 // its rows lead back to it through the parser.
 func Table() []Row {
 	return []Row{
+		{Name: "$_internalUnpackBucket", Since: "5.0", Help: "the measurements of the buckets of a time-series collection", parse: parseUnpack, unstable: true},
 		{Name: "$addFields", Since: "3.4", Help: "add or replace fields", parse: parseAddFields},
 		{Name: "$bucket", Since: "3.4", Help: "group by boundaries", parse: parseBucket},
 		{Name: "$bucketAuto", Since: "3.4", Status: expr.Missing},

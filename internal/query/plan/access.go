@@ -134,6 +134,9 @@ func candidates(ix *Index, i int, path string, preds []pred) []choice {
 			continue
 		}
 		if b, t, ok := translate(p.leaf, ix, i); ok {
+			if t == InexactCovered && ix.Collation != nil {
+				t = InexactFetch // the keys do not tell the strings
+			}
 			out = append(out, choice{p, b, t})
 		}
 	}

@@ -17,7 +17,7 @@ func DistinctPlan(q *Query, indexes []*Index, path string) *Solution {
 		return nil
 	}
 	for _, ix := range indexes {
-		if ix.Special != "" || ix.Hidden || ix.Sparse || ix.Parts[0].Path != path || !Implies(nil, ix.Partial) {
+		if ix.Special != "" || ix.Collation != nil || q.Collation != nil || ix.Hidden || ix.Sparse || ix.Parts[0].Path != path || !Implies(nil, ix.Partial) {
 			continue
 		}
 		if q.HintIndex != nil && q.HintIndex != ix {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/match"
 )
 
@@ -127,6 +128,9 @@ func (n *Node) direction() string {
 
 func appendIndex(b *bson.Builder, ix *Index) {
 	b.AppendDoc("keyPattern", ix.KeyPattern).Str("indexName", ix.Name)
+	if ix.Collation != nil {
+		b.AppendDoc("collation", ix.Collation.Spec())
+	}
 	b.Bool("isMultiKey", ix.Multikey)
 	b.Doc("multiKeyPaths")
 	for i, p := range ix.Parts {
@@ -141,6 +145,20 @@ func appendIndex(b *bson.Builder, ix *Index) {
 	b.End()
 	b.Bool("isUnique", ix.Unique || ix.IsID).Bool("isSparse", ix.Sparse).Bool("isPartial", ix.Partial != nil)
 	b.Int32("indexVersion", 2)
+}
+
+// shown is an interval as people see it.
+func (ix *Index) shown(iv Interval) Interval {
+	iv.Lo, iv.Hi = ix.shownValue(iv.Lo), ix.shownValue(iv.Hi)
+	return iv
+}
+
+// shownValue is a value of a key as people see it.
+func (ix *Index) shownValue(v bson.Value) bson.Value {
+	if ix.Collation == nil {
+		return v
+	}
+	return collate.Shown(v)
 }
 
 func firstComponents(path string, n int) string {
@@ -162,9 +180,9 @@ func (n *Node) appendBounds(b *bson.Builder) {
 		rev := p.Desc != n.Backward
 		for j := range ivs {
 			if rev {
-				b.Str("", ivs[len(ivs)-1-j].reversed().String())
+				b.Str("", n.Index.shown(ivs[len(ivs)-1-j].reversed()).String())
 			} else {
-				b.Str("", ivs[j].String())
+				b.Str("", n.Index.shown(ivs[j]).String())
 			}
 		}
 		b.End()
@@ -182,7 +200,7 @@ func (n *Node) appendKeyRange(b *bson.Builder) {
 			} else if p.Desc {
 				v = flip(open)
 			}
-			b.Append(p.Path, v)
+			b.Append(p.Path, n.Index.shownValue(v))
 		}
 		b.End()
 	}
@@ -207,7 +225,7 @@ func (n *Node) appendCountBounds(b *bson.Builder) {
 		if p.Desc {
 			iv = iv.reversed()
 		}
-		b.Append(p.Path, iv.Lo)
+		b.Append(p.Path, n.Index.shownValue(iv.Lo))
 		loInc = loInc && iv.LoInc
 	}
 	b.End().Bool("startKeyInclusive", loInc).Doc("endKey")
@@ -216,7 +234,7 @@ func (n *Node) appendCountBounds(b *bson.Builder) {
 		if p.Desc {
 			iv = iv.reversed()
 		}
-		b.Append(p.Path, iv.Hi)
+		b.Append(p.Path, n.Index.shownValue(iv.Hi))
 		hiInc = hiInc && iv.HiInc
 	}
 	b.End().Bool("endKeyInclusive", hiInc).End()

@@ -1,7 +1,10 @@
 package plan
 
 import (
+	"slices"
+
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/match"
 )
 
@@ -51,6 +54,9 @@ func Implies(q, p match.Node) bool {
 }
 
 func leafImplies(q, p match.Leaf) bool {
+	if !alike(q, p) {
+		return false
+	}
 	if string(match.Serialize(q)) == string(match.Serialize(p)) {
 		return true
 	}
@@ -92,6 +98,29 @@ func leafImplies(q, p match.Leaf) bool {
 	return false
 }
 
+// alike reports whether q and p compare by the same collation, as far as that matters.
+func alike(q, p match.Leaf) bool {
+	switch p.(type) {
+	case *match.Comparison, *match.In:
+	default:
+		return true // looks at no string
+	}
+	qc, qs := collationOf(q)
+	pc, ps := collationOf(p)
+	return collate.Same(qc, pc) || (!qs && !ps)
+}
+
+// collationOf returns what a leaf compares by, and whether it compares with a string.
+func collationOf(n match.Leaf) (*collate.Collator, bool) {
+	switch n := n.(type) {
+	case *match.Comparison:
+		return n.Collation, collate.HasString(n.Value)
+	case *match.In:
+		return n.Collation, slices.ContainsFunc(n.Values, collate.HasString)
+	}
+	return nil, false
+}
+
 // sameBracket reports whether all values that c can match have a type of the set.
 func sameBracket(set match.TypeSet, c *match.Comparison) bool {
 	if c.Value.IsNumber() {
@@ -102,7 +131,7 @@ func sameBracket(set match.TypeSet, c *match.Comparison) bool {
 
 func inHas(p *match.In, v bson.Value) bool {
 	for _, w := range p.Values {
-		if bson.Equal(v, w) {
+		if p.Collation.Equal(v, w) {
 			return true
 		}
 	}
@@ -134,7 +163,7 @@ func comparisonImplies(op match.Op, v bson.Value, p *match.Comparison) bool {
 	if isNaN(v) || isNaN(p.Value) {
 		return op == match.Eq && p.Op == match.Eq && isNaN(v) && isNaN(p.Value)
 	}
-	c := bson.Compare(v, p.Value)
+	c := p.Collation.Compare(v, p.Value)
 	switch p.Op {
 	case match.Eq:
 		return op == match.Eq && c == 0

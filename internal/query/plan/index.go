@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/match"
 )
 
@@ -29,6 +30,8 @@ type Index struct {
 	// Special is the kind of an index that no plan can use yet ("hashed", "text",
 	// "2dsphere" …), "" for a plain one.
 	Special string
+	// Collation is what stands in the keys for strings; nil: they themselves.
+	Collation *collate.Collator
 	// Multikey says that some document has more than one key. MultikeyPaths holds, for
 	// each part, which components of its path led through an array; nil if only
 	// Multikey is known.

@@ -3,6 +3,7 @@ package plan
 import (
 	"slices"
 
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/eval/sortkey"
 )
@@ -11,7 +12,7 @@ import (
 // whether it must run backward for it. Fields that the bounds pin to one value may
 // stand anywhere.
 func sortOrder(ix *Index, bounds []Intervals, s *sortkey.Pattern) (back, ok bool) {
-	if ix.Special != "" {
+	if ix.Special != "" || !collate.Same(ix.Collation, s.Collation) {
 		return false, false
 	}
 	pinned := func(path string) bool {

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/eval/project"
 	"github.com/cairndb/cairn/internal/eval/sortkey"
@@ -36,6 +37,8 @@ type Query struct {
 	// RecordIDField is the top-level field whose value is the record id: "ts" in the
 	// oplog, whose ids are timestamps. Empty elsewhere.
 	RecordIDField string
+	// Collation is the operation's; Filter and Sort carry it already.
+	Collation *collate.Collator
 }
 
 // maxExplode bounds the scans that an $in is taken apart into to keep an order.
@@ -189,7 +192,7 @@ func (q *Query) covered(ix *Index) bool {
 	if q.CountOnly {
 		return true
 	}
-	return !q.NeedRecord && q.Projection != nil && !ix.Multikey && ix.Special == "" && q.Projection.Covered(ix.KeyPattern)
+	return !q.NeedRecord && q.Projection != nil && !ix.Multikey && ix.Special == "" && ix.Collation == nil && q.Projection.Covered(ix.KeyPattern)
 }
 
 func (q *Query) sortCovered(ix *Index) bool {
@@ -278,10 +281,7 @@ func allBounds(ix *Index) []Intervals {
 // planHinted plans with the index that the client named, whatever it is good for.
 func (q *Query) planHinted() ([]*Solution, error) {
 	ix := q.HintIndex
-	if ix.Special != "" {
-		return nil, mongoerr.New(mongoerr.NoQueryExecutionPlans, "error processing query: ns=%s planner returned error :: caused by :: hinted index of type %s cannot be used by this query", q.NS, ix.Special)
-	}
-	if ix.Hidden {
+	if ix.Hidden || ix.Special != "" {
 		return nil, errBadHint(q.NS)
 	}
 	kids := conjuncts(q.Filter)
@@ -325,7 +325,7 @@ func (q *Query) planMinMax() ([]*Solution, error) {
 			if i >= len(ix.Parts) || ix.Parts[i].Path != k {
 				return nil, errMinMax(ix)
 			}
-			*side.dst = append(*side.dst, v)
+			*side.dst = append(*side.dst, ix.Collation.Value(v))
 			i++
 		}
 		if i != len(ix.Parts) {

@@ -14,6 +14,7 @@ func (q *Query) Shape() string {
 	b = append(b, '|')
 	b = append(b, q.SortSpec...)
 	b = append(b, '|')
+	b = append(b, q.Collation.Spec()...)
 	if q.Projection != nil {
 		b = append(b, q.ProjSpec...)
 	}

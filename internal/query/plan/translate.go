@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/match"
 )
 
@@ -50,10 +51,20 @@ func translate(n match.Node, ix *Index, i int) (Intervals, Tightness, bool) {
 func translateLeaf(n match.Node, ix *Index, i int) (Intervals, Tightness, bool) {
 	switch n := n.(type) {
 	case *match.Comparison:
-		return comparisonBounds(n.Op, n.Value, ix)
+		v, ok := keyValue(n.Value, n.Collation, ix)
+		if !ok {
+			return nil, 0, false
+		}
+		return comparisonBounds(n.Op, v, ix)
 	case *match.In:
-		return inBounds(n, ix)
+		if n, ok := keyValues(n, ix); ok {
+			return inBounds(n, ix)
+		}
+		return nil, 0, false
 	case *match.Regex:
+		if ix.Collation != nil {
+			return nil, 0, false
+		}
 		return regexBounds(n)
 	case *match.Exists:
 		if ix.Sparse && len(ix.Parts) == 1 && !ix.partMultikey(i) {
@@ -72,6 +83,37 @@ func translateLeaf(n match.Node, ix *Index, i int) (Intervals, Tightness, bool) 
 		return notBounds(n.Kid, ix, i)
 	}
 	return nil, 0, false
+}
+
+// keyValue is the value that stands in the keys of ix for v, which a predicate compares
+// under a collation; ok is false if the index orders strings otherwise.
+func keyValue(v bson.Value, c *collate.Collator, ix *Index) (key bson.Value, ok bool) {
+	if c == nil && ix.Collation == nil {
+		return v, true
+	}
+	if !collate.HasString(v) {
+		return v, true
+	}
+	return ix.Collation.Value(v), collate.Same(c, ix.Collation)
+}
+
+// keyValues is keyValue for a list.
+func keyValues(n *match.In, ix *Index) (*match.In, bool) {
+	if n.Collation == nil && ix.Collation == nil {
+		return n, true
+	}
+	if ix.Collation != nil && len(n.Regexes) > 0 {
+		return nil, false
+	}
+	out := &match.In{Path: n.Path, Regexes: n.Regexes}
+	for _, v := range n.Values {
+		k, ok := keyValue(v, n.Collation, ix)
+		if !ok {
+			return nil, false
+		}
+		out.Values = append(out.Values, k)
+	}
+	return out, true
 }
 
 func comparisonBounds(op match.Op, v bson.Value, ix *Index) (Intervals, Tightness, bool) {
@@ -290,7 +332,11 @@ func notBounds(kid match.Node, ix *Index, i int) (Intervals, Tightness, bool) {
 				return nil, 0, false
 			}
 			hasNull = hasNull || isNullish(v)
-			pts = append(pts, Point(v))
+			key, ok := keyValue(v, k.Collation, ix)
+			if !ok {
+				return nil, 0, false
+			}
+			pts = append(pts, Point(key))
 		}
 		if hasNull {
 			return notNullBounds(ix, i, Normalize(pts))

@@ -1,0 +1,378 @@
+package pitr
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cairndb/cairn/internal/backup/entry"
+	"github.com/cairndb/cairn/internal/backup/pitr/chain"
+	"github.com/cairndb/cairn/internal/backup/pitr/docsum"
+	"github.com/cairndb/cairn/internal/backup/pitr/expect"
+	"github.com/cairndb/cairn/internal/backup/pitr/indexes"
+	"github.com/cairndb/cairn/internal/backup/pitr/load"
+	"github.com/cairndb/cairn/internal/backup/replay"
+	"github.com/cairndb/cairn/internal/backup/repo"
+	"github.com/cairndb/cairn/internal/bson"
+)
+
+// Restored is what a restore did.
+type Restored struct {
+	To          bson.Timestamp
+	Full        string
+	Collections int
+	Documents   int64
+	Indexes     int
+	Replay      replay.Stats
+	// Unfinished are transactions that were not committed at the moment: they are left out.
+	Unfinished []entry.OpenTxn
+	Took       time.Duration
+	ReplayTook time.Duration
+	// Verified is what a comparison found; nil if none was asked for.
+	Verified *Comparison
+}
+
+// restorer is a restore under way.
+type restorer struct {
+	env    *Env
+	p      *RestorePlan
+	o      RestoreOptions
+	target *load.Target
+	track  *tracker
+	resume *progress // what an earlier run left, nil if nothing
+	set    indexes.Set
+	expect *expect.Set
+	out    Restored
+	docs   atomic.Int64
+}
+
+// Restore does what a plan says. Confirmation is the caller's: what Overwritten names is dropped.
+func (e *Env) Restore(ctx context.Context, p *RestorePlan, o RestoreOptions) (out *Restored, err error) {
+	started := time.Now()
+	_, unlock, err := e.lock(ctx, repo.LockRequest{Kind: repo.Shared, Purpose: "restore"})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	r := &restorer{env: e, p: p, o: o, target: &load.Target{Client: e.Client},
+		track: &tracker{env: e, off: !o.Resumable, p: progress{Plan: p.id, What: "to " + chain.Describe(p.To), Started: started.UTC()}}}
+	if p.Resumes {
+		if r.resume, err = e.readProgress(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if r.resume != nil {
+		r.track.p = *r.resume
+		r.track.applied.Store(uint64(bson.NewTimestamp(r.resume.Applied.T, r.resume.Applied.I)))
+	} else {
+		r.track.p.UUIDs = r.keepUUIDs(ctx)
+	}
+	r.target.PreserveUUID = r.track.p.UUIDs
+	if o.Verify {
+		r.expect = expect.New(expect.DefaultLimit)
+	}
+	for _, step := range []func(context.Context) error{r.drop, r.data, r.oplog, r.finish} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if o.Verify {
+		if r.out.Verified, err = r.verify(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.buildTTL(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.track.finish(ctx); err != nil {
+		return nil, err
+	}
+	r.out.To, r.out.Full, r.out.Documents = p.To, p.Chain.Full.ID, r.docs.Load()
+	r.out.Took = time.Since(started)
+	if v := r.out.Verified; v != nil && len(v.Differences) > 0 {
+		return &r.out, &DifferError{*v}
+	}
+	return &r.out, nil
+}
+
+// keepUUIDs decides whether collections get the UUIDs that they had: as told, else if
+// everything keeps its name and the target makes a collection with a UUID.
+func (r *restorer) keepUUIDs(ctx context.Context) bool {
+	if r.o.KeepUUIDs != nil {
+		return *r.o.KeepUUIDs
+	}
+	if len(r.o.Rename) > 0 || len(r.p.catalog) == 0 {
+		return false
+	}
+	// A target that has one of the UUIDs already, under a name that stays, does not take it again.
+	probe := &load.Target{Client: r.env.Client, PreserveUUID: true}
+	ns := scratchDB + ".uuid"
+	if err := probe.Create(ctx, ns, bson.UUID{0xca, 0x12, 6: 0x40, 8: 0x80, 15: byte(time.Now().UnixNano())}, bson.Empty); err != nil {
+		r.env.say("the target makes no collections with given UUIDs: they get new ones (%v)", err)
+		return false
+	}
+	return probe.Drop(ctx, ns) == nil
+}
+
+// past reports whether an earlier run has finished a phase.
+func (r *restorer) past(phase int) bool { return r.resume != nil && r.resume.Phase > phase }
+
+// drop drops what is overwritten.
+func (r *restorer) drop(ctx context.Context) error {
+	if r.past(phaseDrop) {
+		return nil
+	}
+	if err := r.track.phase(ctx, phaseDrop); err != nil {
+		return err
+	}
+	for _, ns := range r.p.Overwritten {
+		r.env.say("dropping %s", ns)
+		if err := r.target.Drop(ctx, ns); err != nil {
+			return err
+		}
+	}
+	return r.track.phase(ctx, phaseData)
+}
+
+// data makes the collections and inserts their documents, several at once.
+func (r *restorer) data(ctx context.Context) error {
+	for i := range r.p.catalog {
+		c := &r.p.catalog[i]
+		for _, spec := range c.Indexes {
+			r.set.Add(c.to, spec)
+		}
+		if r.expect != nil && !special(c) && c.stream != "" {
+			sum, err := docsum.Parse(c.sum.Hash, c.sum.Documents, c.sum.Bytes)
+			if err != nil {
+				return fmt.Errorf("backup %s: %s: %w", r.p.Chain.Full.ID, c.Namespace(), err)
+			}
+			r.expect.Collection(c.to, sum, c.sum.Exact, c.Options.Get("capped").Truthy())
+		}
+	}
+	if r.past(phaseData) {
+		return nil
+	}
+	if err := r.beforeData(ctx); err != nil {
+		return err
+	}
+	next := make(chan *catalogEntry)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for range r.env.workers() {
+		wg.Go(func() {
+			for c := range next {
+				if err := r.collection(ctx, c); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	// The largest first, so that the end is not one of them alone.
+	order := make([]*catalogEntry, len(r.p.catalog))
+	for i := range r.p.catalog {
+		order[i] = &r.p.catalog[i]
+	}
+	slices.SortStableFunc(order, func(a, b *catalogEntry) int { return cmp.Compare(b.sum.Bytes, a.sum.Bytes) })
+feed:
+	for _, c := range order {
+		select {
+		case next <- c:
+		case <-ctx.Done():
+			break feed
+		}
+	}
+	close(next)
+	wg.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	// Before the oplog, which changes them further.
+	if err := r.users(ctx); err != nil {
+		return err
+	}
+	return r.track.phase(ctx, phaseOplog)
+}
+
+// special are collections that commands are there for.
+func special(c *catalogEntry) bool {
+	return c.Name == "system.views" || c.DB == "admin" && (c.Name == "system.users" || c.Name == "system.roles")
+}
+
+// collection makes one collection with its documents.
+func (r *restorer) collection(ctx context.Context, c *catalogEntry) (err error) {
+	if special(c) || c.Type == "timeseries" {
+		return nil
+	}
+	if r.resume != nil && slices.Contains(r.resume.Done, c.to) {
+		return nil
+	}
+	if r.resume != nil {
+		if err := r.target.Drop(ctx, c.to); err != nil {
+			return err
+		}
+	}
+	if !strings.HasPrefix(c.Name, "system.buckets.") {
+		if err := r.target.Create(ctx, c.to, c.UUID, c.Options); err != nil {
+			return err
+		}
+	}
+	if c.stream != "" {
+		if err := r.documents(ctx, c); err != nil {
+			return err
+		}
+	}
+	return r.track.collectionDone(ctx, c.to)
+}
+
+// documents inserts a collection's documents.
+func (r *restorer) documents(ctx context.Context, c *catalogEntry) (err error) {
+	ref, ok := stream(r.p.state.Manifests[r.p.Chain.Full.ID], c.stream)
+	if !ok {
+		return &ChainError{r.p.Chain.Full.ID, "it has no stream " + c.stream}
+	}
+	in, err := r.env.Repo.Open(ctx, ref)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Namespace(), err)
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	add, done := r.env.bar(c.to, c.sum.Documents)
+	defer done()
+	got, err := r.target.Insert(ctx, c.to, in, c.Options.Get("capped").Truthy(), func(n int64) { add(n); r.docs.Add(n) })
+	if err != nil {
+		return err
+	}
+	want, err := docsum.Parse(c.sum.Hash, c.sum.Documents, c.sum.Bytes)
+	if err != nil {
+		return err
+	}
+	if !got.Sum.Equal(want) {
+		return fmt.Errorf("%s: %d documents with hash %s came out of the backup, its manifest says %d with %s", c.Namespace(), got.Sum.Documents, got.Sum.Hash(), want.Documents, want.Hash())
+	}
+	if got.Doubled > 0 && c.sum.Exact {
+		return fmt.Errorf("%s: %d documents have an _id that another one has, though nothing wrote to the collection while it was copied", c.Namespace(), got.Doubled)
+	}
+	return nil
+}
+
+// rounds of the oplog are told as read in bytes.
+func (r *restorer) oplog(ctx context.Context) (err error) {
+	started := time.Now()
+	names := map[bson.UUID]string{}
+	for i := range r.p.catalog {
+		if c := &r.p.catalog[i]; c.UUID != (bson.UUID{}) {
+			names[c.UUID] = c.to
+		}
+	}
+	if len(names) == 0 && len(r.p.catalog) > 0 {
+		names = nil // a source without UUIDs: names are what there is
+	}
+	rp, err := replay.New(ctx, replay.Options{Client: r.env.Client, Rules: r.p.rules, PreserveUUID: r.track.p.UUIDs, Collections: names,
+		Until: r.p.To, Applied: r.track.Applied})
+	if err != nil {
+		return err
+	}
+	keepCtx, stop := context.WithCancel(ctx)
+	kept := make(chan error, 1)
+	go func() { kept <- r.track.keep(keepCtx) }()
+	add, done := r.env.bar("oplog", r.p.OplogBytes)
+	ferr := r.feed(ctx, rp, add)
+	done()
+	stats, cerr := rp.Close()
+	stop()
+	kerr := <-kept
+	if ferr == nil {
+		ferr = cerr
+	}
+	if err := errors.Join(ferr, kerr, r.track.saveApplied(context.WithoutCancel(ctx))); err != nil {
+		return err
+	}
+	r.out.Replay, r.out.Unfinished, r.out.ReplayTook = stats, stats.Unfinished, time.Since(started)
+	return r.track.phase(ctx, phaseIndexes)
+}
+
+// feed hands the oplog to the replay, and to what watches it: indexes and expectation.
+func (r *restorer) feed(ctx context.Context, rp *replay.Replayer, read func(int64)) error {
+	txns := &openTxns{base: r.p.base}
+	var asm entry.Assembler
+	from := bson.Timestamp(0) // entries up to here were replayed by an earlier run
+	if r.resume != nil {
+		from = bson.Timestamp(r.track.applied.Load())
+		if r.past(phaseOplog) {
+			from = r.p.To
+		}
+	}
+	one := func(e *entry.Entry) error {
+		raw, err := r.watch(e, &asm)
+		if err != nil || raw == nil || e.OpTime.TS <= from && !e.Kind.IsTxn() {
+			return err
+		}
+		if len(raw) == len(e.Raw) {
+			return rp.AddEntry(*e)
+		}
+		return rp.Add(raw)
+	}
+	f := &feeder{env: r.env, to: r.p.To, read: read, fn: func(e *entry.Entry) error {
+		if txns.done {
+			return one(e)
+		}
+		for _, raw := range txns.add(e) {
+			held, err := entry.Parse(raw)
+			if err != nil {
+				return err
+			}
+			if err := one(&held); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+	return f.run(ctx, r.p.state, r.p.Chain.Full.ID, r.p.Chain.Pieces)
+}
+
+// watch tells those who look at the replay about an entry and returns what of it is to be
+// replayed, nil for nothing.
+func (r *restorer) watch(e *entry.Entry, asm *entry.Assembler) (bson.Raw, error) {
+	if r.expect != nil {
+		units, err := asm.Add(*e)
+		if err != nil {
+			return nil, err
+		}
+		for i := range units {
+			u, keep, err := r.p.rules.MapUnit(units[i])
+			if err != nil {
+				return nil, err
+			}
+			if keep {
+				if err := r.expect.Unit(&u); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	if !e.Kind.IsCommand() {
+		return e.Raw, nil
+	}
+	mapped, keep, err := r.p.rules.Map(*e)
+	if err != nil {
+		return nil, err
+	}
+	if !keep {
+		return e.Raw, nil
+	}
+	switch taken, err := r.set.Apply(&mapped); {
+	case err != nil:
+		return nil, err
+	case taken == indexes.Whole:
+		return nil, nil
+	case taken == indexes.Part:
+		return indexes.Rest(e), nil
+	}
+	return e.Raw, nil
+}

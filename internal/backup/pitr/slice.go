@@ -1,0 +1,122 @@
+package pitr
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/cairndb/cairn/internal/backup/entry"
+	"github.com/cairndb/cairn/internal/backup/pitr/chain"
+	"github.com/cairndb/cairn/internal/backup/repo"
+	"github.com/cairndb/cairn/internal/bson"
+)
+
+// pendingNoops bounds the no-ops that are held back because nothing else has come yet.
+const pendingNoops = 1 << 20
+
+// slicer collects entries into one slice. The first entry is the one that the chain ends
+// with. As long as only no-ops follow it, no data is written: the slice is then an extension.
+type slicer struct {
+	env    *Env
+	org    *origin
+	lk     *repo.Lock
+	parent string
+
+	w           *repo.Writer
+	s           *repo.Stream
+	pending     []byte // no-ops that are not written yet, the first entry included
+	start, last entry.OpTime
+	entries     int64 // behind the first
+	bytes       int64
+	written     written
+}
+
+// add takes the next entry.
+func (s *slicer) add(ctx context.Context, raw bson.Raw) error {
+	e, err := entry.Parse(raw)
+	if err != nil {
+		return err // an *entry.UnknownError has the kind's name: such an entry cannot be restored
+	}
+	if s.start.IsNull() {
+		s.start = e.OpTime
+	} else {
+		s.entries++
+		s.bytes += int64(len(raw))
+		if err := s.written.add(&e); err != nil {
+			return err
+		}
+	}
+	s.last = e.OpTime
+	if s.s == nil {
+		first := s.entries == 0
+		if (first || e.Kind == entry.Noop) && len(s.pending)+len(raw) <= pendingNoops {
+			s.pending = append(s.pending, raw...)
+			return nil
+		}
+		if err := s.open(ctx); err != nil {
+			return err
+		}
+	}
+	_, err = s.s.Write(raw)
+	return err
+}
+
+func (s *slicer) open(ctx context.Context) (err error) {
+	if s.w, err = s.env.Repo.NewWriter(ctx, s.lk); err != nil {
+		return err
+	}
+	s.s = s.w.Stream("oplog")
+	_, err = s.s.Write(s.pending)
+	s.pending = nil
+	return err
+}
+
+// empty reports whether nothing came after the first entry.
+func (s *slicer) empty() bool { return s.entries == 0 }
+
+// idle reports whether nothing but no-ops came.
+func (s *slicer) idle() bool { return s.s == nil }
+
+// commit signs the slice off and returns its manifest.
+func (s *slicer) commit(ctx context.Context) (*repo.Manifest, error) {
+	m := &repo.Manifest{Kind: string(chain.Slice), Source: s.org.name, ServerVersion: s.org.version, Tool: s.env.Tool,
+		Start: toPosition(s.start), End: toPosition(s.last), Parents: []string{s.parent},
+		Counts: map[string]int64{countEntries: s.entries}, Sizes: map[string]int64{sizeOplog: s.bytes}}
+	if s.idle() {
+		m.Kind = string(chain.Extension)
+		m.Sizes[sizeOplog] = 0
+		w, err := s.env.Repo.NewWriter(ctx, s.lk)
+		if err != nil {
+			return nil, err
+		}
+		s.w = w
+	} else {
+		ref, err := s.s.Finish()
+		if err != nil {
+			return nil, fmt.Errorf("storing the oplog slice: %w", err)
+		}
+		m.Streams = []repo.StreamRef{ref}
+		if m.Details, err = json.Marshal(&s.written); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.w.Commit(ctx, m); err != nil {
+		return nil, fmt.Errorf("signing off the oplog slice: %w", err)
+	}
+	s.w = nil
+	return m, nil
+}
+
+// abort gives up what was not signed off.
+func (s *slicer) abort() error {
+	if s.w == nil {
+		return nil
+	}
+	w := s.w
+	s.w, s.s = nil, nil
+	return w.Abort()
+}
+
+// errReached ends a tail that came to where it should.
+var errReached = errors.New("reached")

@@ -1,0 +1,456 @@
+package storage
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/maphash"
+	"math/bits"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// rowCache keeps values of single keys in front of the engine, which Engine.Get answers
+// from: records and `_id` entries that were read, as they were last written. It holds nothing
+// that a flush, a scan or a snapshot needs, so losing any of it costs a read and no more.
+//
+// What it says is the latest state, always. Whoever changes keys in the engine does, in
+// this order:
+//
+//	seq := begin()
+//	touch(seq, key) for each key that is to change: what is kept of it is not shown any more
+//	the change itself, which makes all of it visible at once
+//	put(seq, key, value) or drop(seq, key), for each key what was done to it last
+//	end(seq)
+//
+// So no kept value of a key is seen beside a changed one of another, and who has seen a
+// change finds no older value. A reader that missed may keep what it read from the engine
+// (fill) unless a change of its shard began that had not ended when it looked: `ended` is
+// taken before the read, and the shard knows the newest change that touched it.
+//
+// A key that did not exist before the change need not be touched: nothing is kept of it, and
+// who reads it meanwhile finds either nothing, which is not kept, or the new value.
+//
+// Memory: each shard is a ring of chunks, allocated as they fill, without pointers. When
+// all are full the oldest is used again: what was read since it was written there moves
+// to its front, the rest is forgotten.
+type rowCache struct {
+	seed   maphash.Seed
+	shards []rowShard
+	shift  uint // of the hash, to a shard
+
+	// changes are those between begin and end. All numbers up to ended have ended.
+	changes struct {
+		sync.Mutex
+		next   uint64
+		active []uint64
+	}
+	ended atomic.Uint64
+}
+
+const (
+	rowChunkBytes  = 64 << 10
+	rowShardChunks = 4 // at least: a shard with fewer is not worth it
+	maxRowShards   = 256
+	maxRowBytes    = 16 << 10 // a larger value is worth its way through the engine
+
+	rowHeader = 16
+	rowUnit   = 8 // positions count in these
+)
+
+// Flags of an entry.
+const (
+	rowDead  = 1 << iota // belongs to no slot
+	rowStale             // its key is being changed, or was and the new value is not known
+	rowUsed              // read since it was put where it is
+)
+
+// rowShard is a part of the cache.
+//
+// An entry is: size u32 (in rowUnits, all of it) | tag u32 | key length u16 | flags u16 |
+// value length u32 | key | value | padding.
+type rowShard struct {
+	mu      sync.Mutex
+	slots   []uint64 // open addressing: tag<<32 | position; 0 is free
+	live    int
+	chunks  [][]byte
+	max     int // chunks
+	head    int // the chunk that entries are added to
+	fill    int // its bytes in use
+	ends    []int
+	touched uint64 // the newest change that touched a key of the shard
+	hits    uint64
+	misses  uint64
+	_       [32]byte
+}
+
+// newRowCache returns a cache of at most about size bytes, or nil if that is too few.
+func newRowCache(size int64) *rowCache {
+	n := int(min(size/(rowShardChunks*rowChunkBytes), maxRowShards))
+	if n == 0 {
+		return nil
+	}
+	n = 1 << (bits.Len(uint(n)) - 1)
+	c := &rowCache{seed: maphash.MakeSeed(), shards: make([]rowShard, n), shift: uint(64 - bits.Len(uint(n-1)))}
+	// Slots take about an eighth of what small entries do.
+	chunks := int(size / int64(n) * 8 / 9 / rowChunkBytes)
+	for i := range c.shards {
+		c.shards[i].max = max(chunks, 2)
+	}
+	return c
+}
+
+// rowFill is what a reader that missed needs to fill in what it reads.
+type rowFill struct {
+	hash, ended uint64
+}
+
+func (c *rowCache) shard(h uint64) *rowShard { return &c.shards[h>>c.shift&uint64(len(c.shards)-1)] }
+
+// get appends the value of key to dst[:0]. If it has none, f is for fill.
+func (c *rowCache) get(key, dst []byte) (v []byte, ok bool, f rowFill) {
+	h := maphash.Bytes(c.seed, key)
+	s := c.shard(h)
+	s.mu.Lock()
+	if e := s.entry(s.find(uint32(h), key)); e != nil && e.flags()&rowStale == 0 {
+		e.set(rowUsed)
+		s.hits++
+		v = append(dst[:0], e.value()...)
+		s.mu.Unlock()
+		return v, true, f
+	}
+	s.misses++
+	s.mu.Unlock()
+	return nil, false, rowFill{h, c.ended.Load()}
+}
+
+// fill keeps what was read from the engine after the get that returned f.
+func (c *rowCache) fill(f rowFill, key, value []byte) {
+	if len(key)+len(value) > maxRowBytes {
+		return
+	}
+	s := c.shard(f.hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.touched <= f.ended {
+		s.put(uint32(f.hash), key, value)
+	}
+}
+
+// begin starts a change.
+func (c *rowCache) begin() uint64 {
+	m := &c.changes
+	m.Lock()
+	defer m.Unlock()
+	m.next++
+	m.active = append(m.active, m.next)
+	return m.next
+}
+
+// end ends it: all of it is visible in the engine.
+func (c *rowCache) end(seq uint64) {
+	m := &c.changes
+	m.Lock()
+	defer m.Unlock()
+	i := slices.Index(m.active, seq)
+	m.active = slices.Delete(m.active, i, i+1)
+	ended := m.next
+	if len(m.active) > 0 {
+		ended = m.active[0] - 1 // in the order in which they began
+	}
+	c.ended.Store(ended)
+}
+
+// touch says that key is about to change.
+func (c *rowCache) touch(seq uint64, key []byte) {
+	h := maphash.Bytes(c.seed, key)
+	s := c.shard(h)
+	s.mu.Lock()
+	s.touched = max(s.touched, seq)
+	if s.live > 0 {
+		if e := s.entry(s.find(uint32(h), key)); e != nil {
+			e.set(rowStale)
+		}
+	}
+	s.mu.Unlock()
+}
+
+// touchRange is touch for the keys of [lower, upper). It looks at everything.
+func (c *rowCache) touchRange(seq uint64, lower, upper []byte) {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		s.touched = max(s.touched, seq)
+		for n := range s.chunks {
+			s.each(n, func(e rowEntry, pos uint32) {
+				if k := e.key(); bytes.Compare(k, lower) >= 0 && bytes.Compare(k, upper) < 0 {
+					s.remove(e, pos)
+				}
+			})
+		}
+		s.mu.Unlock()
+	}
+}
+
+// put keeps the value that a change gave to key, if there is something of it: what nobody
+// has read is not kept. Of several puts and drops of a key the first counts.
+func (c *rowCache) put(seq uint64, key, value []byte) {
+	if len(key)+len(value) > maxRowBytes {
+		return
+	}
+	h := maphash.Bytes(c.seed, key)
+	s := c.shard(h)
+	s.mu.Lock()
+	if s.touched == seq { // else another change is under way in the shard
+		if pos := s.find(uint32(h), key); pos != 0 && s.entry(pos).flags()&rowStale != 0 {
+			s.replace(pos, uint32(h), key, value)
+		}
+	}
+	s.mu.Unlock()
+}
+
+// drop forgets a key that a change deleted.
+func (c *rowCache) drop(seq uint64, key []byte) {
+	h := maphash.Bytes(c.seed, key)
+	s := c.shard(h)
+	s.mu.Lock()
+	if pos := s.find(uint32(h), key); pos != 0 {
+		if e := s.entry(pos); e.flags()&rowStale != 0 {
+			s.remove(e, pos)
+		}
+	}
+	s.mu.Unlock()
+}
+
+// rowStats are the cache's numbers.
+type rowStats struct {
+	entries, bytes, hits, misses int64
+}
+
+func (c *rowCache) stats() (st rowStats) {
+	if c == nil {
+		return st
+	}
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		st.entries += int64(s.live)
+		st.bytes += int64(len(s.chunks))*rowChunkBytes + int64(len(s.slots))*8
+		st.hits += int64(s.hits)
+		st.misses += int64(s.misses)
+		s.mu.Unlock()
+	}
+	return st
+}
+
+// rowEntry is an entry where it lies.
+type rowEntry []byte
+
+func (e rowEntry) units() uint32 { return binary.LittleEndian.Uint32(e) }
+func (e rowEntry) tag() uint32   { return binary.LittleEndian.Uint32(e[4:]) }
+func (e rowEntry) keyLen() int   { return int(binary.LittleEndian.Uint16(e[8:])) }
+func (e rowEntry) flags() uint16 { return binary.LittleEndian.Uint16(e[10:]) }
+func (e rowEntry) valueLen() int { return int(binary.LittleEndian.Uint32(e[12:])) }
+func (e rowEntry) key() []byte   { return e[rowHeader : rowHeader+e.keyLen()] }
+func (e rowEntry) value() []byte {
+	from := rowHeader + e.keyLen()
+	return e[from : from+e.valueLen()]
+}
+func (e rowEntry) set(f uint16)   { binary.LittleEndian.PutUint16(e[10:], e.flags()|f) }
+func (e rowEntry) clear(f uint16) { binary.LittleEndian.PutUint16(e[10:], e.flags()&^f) }
+
+// rowSize is the bytes that an entry takes.
+func rowSize(key, value []byte) int {
+	return (rowHeader + len(key) + len(value) + rowUnit - 1) &^ (rowUnit - 1)
+}
+
+// position names an entry by where it lies; 0 is none.
+func position(chunk, off int) uint32 {
+	return uint32(chunk*(rowChunkBytes/rowUnit)+off/rowUnit) + 1
+}
+
+// entry is the entry at pos, nil for 0.
+func (s *rowShard) entry(pos uint32) rowEntry {
+	if pos == 0 {
+		return nil
+	}
+	pos--
+	b := s.chunks[pos/(rowChunkBytes/rowUnit)][pos%(rowChunkBytes/rowUnit)*rowUnit:]
+	return rowEntry(b)
+}
+
+// find returns the position of key's entry, or 0.
+func (s *rowShard) find(tag uint32, key []byte) uint32 {
+	if len(s.slots) == 0 {
+		return 0
+	}
+	mask := uint32(len(s.slots) - 1)
+	for i := tag & mask; s.slots[i] != 0; i = (i + 1) & mask {
+		if uint32(s.slots[i]>>32) != tag {
+			continue
+		}
+		if pos := uint32(s.slots[i]); bytes.Equal(s.entry(pos).key(), key) {
+			return pos
+		}
+	}
+	return 0
+}
+
+// slotOf finds the slot of an entry by its position.
+func (s *rowShard) slotOf(tag, pos uint32) (uint32, bool) {
+	mask := uint32(len(s.slots) - 1)
+	want := uint64(tag)<<32 | uint64(pos)
+	for i := tag & mask; s.slots[i] != 0; i = (i + 1) & mask {
+		if s.slots[i] == want {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// put stores an entry.
+func (s *rowShard) put(tag uint32, key, value []byte) {
+	if pos := s.find(tag, key); pos != 0 {
+		s.replace(pos, tag, key, value)
+		return
+	}
+	s.add(tag, key, value, 0)
+}
+
+// replace stores another value for the entry at pos, in its place if it fits.
+func (s *rowShard) replace(pos, tag uint32, key, value []byte) {
+	e := s.entry(pos)
+	size := rowSize(key, value)
+	if have := int(e.units()) * rowUnit; size <= have && size >= have-have/4 {
+		binary.LittleEndian.PutUint32(e[12:], uint32(len(value)))
+		e.clear(rowStale)
+		copy(e.value(), value)
+		return
+	}
+	flags := e.flags() & rowUsed
+	s.remove(e, pos)
+	s.add(tag, key, value, flags)
+}
+
+func (s *rowShard) add(tag uint32, key, value []byte, flags uint16) {
+	size := rowSize(key, value)
+	chunk, off := s.room(size)
+	e := rowEntry(s.chunks[chunk][off : off+size])
+	binary.LittleEndian.PutUint32(e, uint32(size/rowUnit))
+	binary.LittleEndian.PutUint32(e[4:], tag)
+	binary.LittleEndian.PutUint16(e[8:], uint16(len(key)))
+	binary.LittleEndian.PutUint16(e[10:], flags)
+	binary.LittleEndian.PutUint32(e[12:], uint32(len(value)))
+	copy(e.key(), key)
+	copy(e.value(), value)
+	s.insert(tag, position(chunk, off))
+}
+
+func (s *rowShard) insert(tag, pos uint32) {
+	if (s.live+1)*4 > len(s.slots)*3 {
+		s.grow()
+	}
+	mask := uint32(len(s.slots) - 1)
+	i := tag & mask
+	for s.slots[i] != 0 {
+		i = (i + 1) & mask
+	}
+	s.slots[i] = uint64(tag)<<32 | uint64(pos)
+	s.live++
+}
+
+func (s *rowShard) grow() {
+	old := s.slots
+	s.slots = make([]uint64, max(64, 2*len(old)))
+	mask := uint32(len(s.slots) - 1)
+	for _, slot := range old {
+		if slot == 0 {
+			continue
+		}
+		i := uint32(slot>>32) & mask
+		for s.slots[i] != 0 {
+			i = (i + 1) & mask
+		}
+		s.slots[i] = slot
+	}
+}
+
+// remove takes an entry out. Its bytes stay until the chunk is used again.
+func (s *rowShard) remove(e rowEntry, pos uint32) {
+	i, ok := s.slotOf(e.tag(), pos)
+	if !ok {
+		return
+	}
+	e.set(rowDead)
+	s.live--
+	// Entries behind the hole that may not stand behind it move up.
+	mask := uint32(len(s.slots) - 1)
+	for j := (i + 1) & mask; s.slots[j] != 0; j = (j + 1) & mask {
+		home := uint32(s.slots[j]>>32) & mask
+		if (j-home)&mask >= (j-i)&mask {
+			s.slots[i] = s.slots[j]
+			i = j
+		}
+	}
+	s.slots[i] = 0
+}
+
+// each calls fn with the live entries of a chunk.
+func (s *rowShard) each(chunk int, fn func(e rowEntry, pos uint32)) {
+	for off := 0; off < s.end(chunk); {
+		e := rowEntry(s.chunks[chunk][off:])
+		size := int(e.units()) * rowUnit
+		if e = e[:size]; e.flags()&rowDead == 0 {
+			fn(e, position(chunk, off))
+		}
+		off += size
+	}
+}
+
+// end is where the entries of a chunk end.
+func (s *rowShard) end(chunk int) int {
+	if chunk == s.head {
+		return s.fill
+	}
+	return s.ends[chunk]
+}
+
+// room returns where size bytes are free.
+func (s *rowShard) room(size int) (chunk, off int) {
+	for len(s.chunks) == 0 || s.fill+size > rowChunkBytes {
+		s.turn()
+	}
+	off = s.fill
+	s.fill += size
+	return s.head, off
+}
+
+// turn goes on to the next chunk, a new one if there may be more.
+func (s *rowShard) turn() {
+	if len(s.chunks) > 0 {
+		s.ends[s.head] = s.fill
+		s.head++
+	}
+	if len(s.chunks) < s.max {
+		s.head = len(s.chunks)
+		s.chunks = append(s.chunks, make([]byte, rowChunkBytes))
+		s.ends = append(s.ends, 0)
+		s.fill = 0
+		return
+	}
+	s.head %= len(s.chunks)
+	chunk, end := s.chunks[s.head], s.ends[s.head]
+	s.fill = end // what each sees
+	to := 0
+	s.each(s.head, func(e rowEntry, pos uint32) {
+		if e.flags()&(rowUsed|rowStale) != rowUsed || to+len(e) > rowChunkBytes/2 {
+			s.remove(e, pos)
+			return
+		}
+		i, _ := s.slotOf(e.tag(), pos)
+		s.slots[i] = uint64(e.tag())<<32 | uint64(position(s.head, to))
+		e.clear(rowUsed)
+		to += copy(chunk[to:], e)
+	})
+	s.fill = to
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// result is one measured command.
+type result struct {
+	Shape    string  `json:"shape"`
+	Command  string  `json:"command"`
+	Kind     string  `json:"kind"` // what it is compared with: dump, gzip, restore, replay
+	Original bool    `json:"original"`
+	Wall     float64 `json:"wallSeconds"`
+	CPU      float64 `json:"cpuSeconds"` // user and system
+	PeakKB   int64   `json:"peakKB"`
+	Size     int64   `json:"size"`  // bytes it made
+	Bytes    int64   `json:"bytes"` // of documents it went over
+	Entries  int     `json:"entries,omitempty"`
+}
+
+// per scales a figure to one entry, where the commands had different numbers of them.
+func (r result) per(v float64) float64 {
+	if r.Entries > 0 {
+		return v / float64(r.Entries)
+	}
+	return v
+}
+
+type command struct {
+	name, kind string
+	original   bool
+	args       []string
+	out        string   // what it makes
+	then       *command // what reads it
+}
+
+// dumpCommands are the dumps of one database and the restores of them.
+func dumpCommands(c config, db string) []command {
+	out := func(name string) string { return filepath.Join(c.work, name) }
+	ours := func(name, kind, path string, args ...string) command {
+		return command{name: "cairn dump" + name, kind: kind, out: path, args: append([]string{c.cairn, "dump", "--quiet", "--uri", c.uri, "-d", db}, args...)}
+	}
+	restore := func(name string, args ...string) *command {
+		if exec.Command(c.cairn, "restore", "--help").Run() != nil {
+			return nil
+		}
+		return &command{name: "cairn restore" + name, kind: "restore", args: append([]string{c.cairn, "restore", "--quiet", "--drop", "--uri", c.uri}, args...)}
+	}
+	var l []command
+	if c.originals != "" {
+		dump, rest := filepath.Join(c.originals, "mongodump"), filepath.Join(c.originals, "mongorestore")
+		l = append(l,
+			command{name: "mongodump", kind: "dump", original: true, out: out("o"), args: []string{dump, "--quiet", "--uri", c.uri, "-d", db, "-o", out("o")},
+				then: &command{name: "mongorestore", kind: "restore", original: true, args: []string{rest, "--quiet", "--drop", "--uri", c.uri, "--dir", out("o")}}},
+			command{name: "mongodump --archive", kind: "archive", original: true, out: out("oa"), args: []string{dump, "--quiet", "--uri", c.uri, "-d", db, "--archive=" + out("oa")}},
+			command{name: "mongodump --gzip", kind: "compressed", original: true, out: out("og"), args: []string{dump, "--quiet", "--uri", c.uri, "-d", db, "--gzip", "-o", out("og")}},
+		)
+	}
+	d := ours("", "dump", out("d"), "-o", out("d"))
+	d.then = restore("", "--dir", out("d"))
+	a := ours(" --archive", "archive", out("a"), "--archive="+out("a"))
+	a.then = restore(" --archive", "--archive="+out("a"))
+	return append(l, d, a,
+		ours(" --parallelInCollection 4", "dump", out("p"), "-o", out("p"), "--parallelInCollection", "4"),
+		ours(" --gzip", "compressed", out("g"), "-o", out("g"), "--gzip"),
+		ours(" --compress zstd", "compressed", out("z"), "-o", out("z"), "--compress", "zstd"),
+		ours(" --compress snappy", "compressed", out("s"), "-o", out("s"), "--compress", "snappy"),
+	)
+}
+
+// measureReplay replays entries made up for it.
+func measureReplay(c config, db string) ([]result, error) {
+	var rs []result
+	one := func(name string, original bool, entries int, args ...string) error {
+		dir := filepath.Join(c.work, "replay")
+		size, err := writeOplog(dir, db, entries)
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		r, err := c.best(command{name: name, kind: "replay", original: original, args: append(args, "--quiet", "--uri", c.uri, "--oplogReplay", dir)})
+		r.Shape, r.Bytes, r.Entries = "replay", size, entries
+		rs = append(rs, r)
+		return err
+	}
+	if c.originals != "" {
+		if err := one("mongorestore --oplogReplay", true, max(1, c.entries/20), filepath.Join(c.originals, "mongorestore")); err != nil {
+			return rs, err
+		}
+	}
+	if exec.Command(c.cairn, "restore", "--help").Run() != nil {
+		return rs, nil
+	}
+	return rs, one("cairn restore --oplogReplay", false, c.entries, c.cairn, "restore")
+}
+
+// best runs a command c.runs times.
+func (c config) best(cmd command) (best result, err error) {
+	for n := range max(1, c.runs) {
+		if cmd.out != "" {
+			os.RemoveAll(cmd.out)
+		}
+		r, err := cmd.run()
+		if err != nil {
+			return r, err
+		}
+		if n == 0 || r.CPU < best.CPU {
+			best = r
+		}
+	}
+	return best, nil
+}
+
+func (cmd command) run() (result, error) {
+	fmt.Fprintf(os.Stderr, "running %s\n", cmd.name)
+	p := exec.Command(cmd.args[0], cmd.args[1:]...)
+	var stderr bytes.Buffer
+	p.Stderr = &stderr
+	started := time.Now()
+	err := p.Start()
+	r := result{Command: cmd.name, Kind: cmd.kind, Original: cmd.original}
+	if err == nil {
+		done := make(chan struct{})
+		go func() {
+			err = p.Wait()
+			close(done)
+		}()
+		r.PeakKB = watchPeak(p.Process.Pid, done)
+	}
+	r.Wall = time.Since(started).Seconds()
+	if err != nil {
+		return r, fmt.Errorf("%s: %w\n%s", cmd.name, err, stderr.String())
+	}
+	r.CPU = (p.ProcessState.UserTime() + p.ProcessState.SystemTime()).Seconds()
+	if cmd.out != "" {
+		err = filepath.WalkDir(cmd.out, func(_ string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			fi, err := d.Info()
+			if err == nil {
+				r.Size += fi.Size()
+			}
+			return err
+		})
+	}
+	return r, err
+}
+
+// watchPeak returns the largest resident size, in KB, that a process had. It looks at the
+// process itself: what wait reports also has the memory of this program, before the exec.
+func watchPeak(pid int, done <-chan struct{}) (peak int64) {
+	t := time.NewTicker(10 * time.Millisecond)
+	defer t.Stop()
+	for {
+		select {
+		case <-done:
+			return peak
+		case <-t.C:
+			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			if err != nil {
+				continue
+			}
+			for line := range strings.Lines(string(b)) {
+				if f := strings.Fields(line); len(f) > 1 && f[0] == "VmHWM:" {
+					if n, err := strconv.ParseInt(f[1], 10, 64); err == nil {
+						peak = max(peak, n)
+					}
+				}
+			}
+		}
+	}
+}
