@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -323,4 +324,7 @@ func embeddedServer(_ context.Context, dir string) (pitr.Server, error) {
 // backupProcess sets the process up for a long run in little memory.
 func backupProcess() {
 	runtime.GOMAXPROCS(min(runtime.NumCPU(), 4))
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(200 << 20)
+	}
 }
