@@ -60,7 +60,7 @@ func run(args []string) int {
 		SilenceUsage:  true,
 		Version:       version,
 	}
-	root.AddCommand(newServeCommand(), newInspectCommand(), newVersionCommand(), newDumpCommand(), newRestoreCommand(), newBSONDumpCommand())
+	root.AddCommand(newServeCommand(), newInspectCommand(), newVersionCommand(), newDumpCommand(), newRestoreCommand(), newBSONDumpCommand(), newBackupCommand())
 	root.SetArgs(args[1:])
 	return report("cairn", root.Execute())
 }

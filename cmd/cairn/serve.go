@@ -26,6 +26,7 @@ const serveExamples = `  cairn serve                                   # ./data,
   cairn serve --dbpath /var/lib/cairn --port 27018
   cairn serve --replSet rs0 --replSetAutoInitiate
   cairn serve --config /etc/cairn.conf          # mongod.conf's shape
+  cairn serve --backup s3://bucket?prefix=shop/ --backupFullEvery 7d
   cairn serve --shutdown --dbpath /var/lib/cairn`
 
 func newServeCommand() *cobra.Command {
@@ -95,6 +96,9 @@ func serve(s *node.Settings, prog string) error {
 	s.Argv = os.Args
 	s.EnsureDefaults()
 	if err := s.Validate(); err != nil {
+		return &exitError{exitUsage, err}
+	}
+	if s.Backup, err = newServerBackup(s); err != nil {
 		return &exitError{exitUsage, err}
 	}
 	limitMemory(s)

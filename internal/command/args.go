@@ -135,9 +135,10 @@ func (c *Ctx) checkArgs() error {
 	return nil
 }
 
-// Arg returns a named argument of the request, missing if it is absent.
+// Arg returns a named argument of the request, missing if it is absent. The command's own
+// name is one of them.
 func (c *Ctx) Arg(name string) bson.Value {
-	if v, ok := c.args.get(name); ok {
+	if v, ok := c.args.get(name); ok && (!v.IsMissing() || name != c.Command.Name) {
 		return v
 	}
 	return c.Body.Get(name)

@@ -191,6 +191,9 @@ func openDirectory(dir string, create bool) (backend, error) {
 			return nil, err
 		}
 	}
+	if _, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", root, ErrNoRepository)
+	}
 	// Temporary files lie beside the final ones: a rename does not cross file systems.
 	b, err := fileblob.OpenBucket(root, &fileblob.Options{NoTempDir: true, Metadata: fileblob.MetadataDontWrite, DirFileMode: 0o700})
 	if err != nil {

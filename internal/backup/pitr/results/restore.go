@@ -1,4 +1,4 @@
-package report
+package results
 
 import (
 	"fmt"
@@ -174,4 +174,15 @@ func NewDrill(d *pitr.Drilled) *Drill {
 func (r *Drill) Text(w io.Writer) {
 	fmt.Fprintf(w, "drill to %s: %d documents, %d oplog entries, %.1f s, %s\n", r.To, r.Documents, r.Entries, r.Seconds, okText(r.OK))
 	r.Comparison.text(w)
+}
+
+// Served is what `backup serve` says when the server is ready.
+type Served struct {
+	URI     string   `json:"uri"`
+	Restore *Restore `json:"restore"`
+}
+
+// Text implements Report.
+func (r *Served) Text(w io.Writer) {
+	fmt.Fprintf(w, "serving %s, inclusive, read-only: %s\nend it with Ctrl-C; its data are removed\n", r.Restore.To, r.URI)
 }
