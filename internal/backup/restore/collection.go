@@ -191,7 +191,7 @@ func (r *Restore) restoreFile(ctx context.Context, t *task) error {
 	if err != nil {
 		return err
 	}
-	bar := r.progress.Start(t.namespace(), t.size)
+	bar := r.progress.StartBytes(t.namespace(), t.size)
 	defer bar.Done()
 	sink := &dataSink{r: r, t: t, l: l, bar: bar, in: in, skip: r.state.skip(t)}
 	err = readDocuments(in, maxDocument, sink.Documents)
