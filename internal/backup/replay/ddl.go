@@ -17,7 +17,7 @@ func ownDocument(e *entry.Entry) string {
 	if e.DB != "admin" || e.Coll != "system.version" {
 		return ""
 	}
-	switch e.ID().Str() {
+	switch e.StringID() {
 	case "featureCompatibilityVersion":
 		return "featureCompatibilityVersion: the target keeps its own"
 	case "shardIdentity", "minOpTimeRecovery":
@@ -373,7 +373,7 @@ func (t *target) databases(ctx context.Context) ([]string, error) {
 // view applies a write to system.views.
 func (r *Replayer) view(e *entry.Entry) error {
 	cs := r.colls
-	ns := e.ID().Str()
+	ns := e.StringID()
 	if cs.byName[e.DB+".system.views"] == nil && e.Kind == entry.Insert {
 		if err := r.target.create(r.ctx, e.DB, bson.D("create", "system.views"), bson.UUID{}); err != nil && !isCode(err, codeNamespaceExists) {
 			return err
