@@ -23,6 +23,7 @@ func main() {
 	tags := flag.String("tags", "", "build tags for the Go tests")
 	e2e := flag.Bool("e2e", true, "run the end-to-end suites (needs bin/cairn)")
 	unit := flag.Bool("unit", true, "run the checks of the source and the Go tests")
+	s3 := flag.Bool("s3", true, "run the backup repository's suite against an S3 server (module test/s3)")
 	flag.Parse()
 	r := &runner{out: os.Stdout, start: time.Now()}
 	if *unit {
@@ -38,6 +39,12 @@ func main() {
 		}
 		r.goTest(append(args, "./...")...)
 	}
+	if *unit && *s3 && !*race {
+		// -mod=mod: the module follows the versions of the main one.
+		r.dir = "test/s3"
+		r.goTest("-mod=mod", "-count=1", "-timeout", "20m", "./...")
+		r.dir = ""
+	}
 	if *e2e {
 		r.verbose = true
 		r.goTest("-tags", "e2e", "-count=1", "-timeout", "30m", "./test/e2e/")
@@ -49,7 +56,8 @@ func main() {
 type runner struct {
 	out            io.Writer
 	start          time.Time
-	verbose        bool // show the output of passing tests, count subtests
+	verbose        bool   // show the output of passing tests, count subtests
+	dir            string // where go test runs: the directory of another module, "" is here
 	passed, failed int
 	failures       []string
 }
@@ -99,7 +107,7 @@ type event struct {
 // build, it panics, it runs out of time) counts as one failure.
 func (r *runner) goTest(args ...string) {
 	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
-	cmd.Stderr = r.out
+	cmd.Dir, cmd.Stderr = r.dir, r.out
 	pipe, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()

@@ -29,7 +29,7 @@ type Options struct {
 	Retry      Retry
 	Level      zstd.EncoderLevel // of compression; 0 is zstd.SpeedFastest: a third less CPU for 2 % more bytes
 	Workers    int               // that compress, and that read ahead; 0 is GOMAXPROCS, at most 4
-	LockTTL    time.Duration     // after which a lock that is not refreshed is stale; 0 is 30 minutes
+	LockTTL    time.Duration     // after which a lock that is not refreshed is stale; 0 is 10 minutes
 	Owner      string            // who holds locks, for people; "" is user@host
 
 	// Tests only: the store's clock and calls are theirs.
@@ -204,7 +204,7 @@ func connect(ctx context.Context, url string, o Options, create bool) (*Repo, er
 		o.Level = zstd.SpeedFastest
 	}
 	if o.LockTTL <= 0 {
-		o.LockTTL = 30 * time.Minute
+		o.LockTTL = 10 * time.Minute
 	}
 	if o.now == nil {
 		o.now = time.Now

@@ -14,9 +14,9 @@ const (
 	inlineStream   = 16 << 10
 	inlineManifest = 64 << 10
 
-	uploads     = 2                // packs on their way at a time
-	packsAnIdx  = 8                // an index object is written for so many packs,
-	flushPeriod = 60 * time.Second // or when a pack or an index waits for so long
+	uploads     = 2               // packs on their way at a time
+	packsAnIdx  = 8               // an index object is written for so many packs,
+	flushPeriod = 5 * time.Minute // or when a pack or an index waits for so long
 )
 
 // Writer stores one backup: streams first, then its manifest. What is stored in packs becomes
