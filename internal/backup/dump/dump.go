@@ -232,7 +232,7 @@ func (d *Dump) complete(arch *archiveOut) error {
 			return fmt.Errorf("the dump is not whole: %#q was not written", i.dataNamespace())
 		}
 		d.result.Documents += i.docs
-		if i.hasData && i.db != "" {
+		if i.hasData && i.db != "" && (!i.isView() || d.opts.Output.ViewsAsCollections) {
 			d.result.Collections++
 		}
 	}

@@ -38,6 +38,7 @@ func kindOfName(name string) string {
 // A bit flipped anywhere in an object of any kind, an object cut short at any length, or one that
 // is another's copy, is found and named by verify; reading it never gives wrong bytes.
 func TestDamageIsNamed(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	for _, enc := range []bool{false, true} {
 		r, m, streams := everyKind(t, func(o *InitOptions) {

@@ -118,6 +118,7 @@ func TestSweepStopsAtDamage(t *testing.T) {
 // A writer whose data equals what a sweep is about to delete begins and signs off at any two
 // moments of the sweep. Whatever the order, its backup reads back whole.
 func TestSweepBesideWriter(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	data := map[string][]byte{"s": noise(1, 150<<10)}
 	mix := map[string][]byte{"s": append(noise(1, 40<<10), noise(3, 60<<10)...)}
@@ -199,7 +200,7 @@ func TestSweepBesideWriter(t *testing.T) {
 		if n < 20 {
 			t.Fatalf("a sweep of %d steps", n)
 		}
-		for begin := 0; begin < n; begin += 1 + begin/12 {
+		for begin := 0; begin < n; begin += 1 + begin/8 {
 			for commit := begin; commit < n+2; commit += 1 + (commit-begin)/2 {
 				run(begin, commit, repack)
 			}
