@@ -595,7 +595,7 @@ func (d *Dump) pump(ctx context.Context, i *intent, scans []*scan, w sink, bar *
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	chunks := make(chan *chunk, 1)
+	chunks := make(chan *chunk)
 	var readers sync.WaitGroup
 	for _, s := range scans {
 		s.out = chunks
