@@ -200,8 +200,8 @@ func TestSweepBesideWriter(t *testing.T) {
 		if n < 20 {
 			t.Fatalf("a sweep of %d steps", n)
 		}
-		for begin := 0; begin < n; begin += 1 + begin/8 {
-			for commit := begin; commit < n+2; commit += 1 + (commit-begin)/2 {
+		for begin := 0; begin < n; begin += thin + begin/8 {
+			for commit := begin; commit < n+2; commit += thin + (commit-begin)/2 {
 				run(begin, commit, repack)
 			}
 		}
