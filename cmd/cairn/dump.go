@@ -93,6 +93,9 @@ func runDump(args []string, original bool) int {
 		log.Always("%s", w)
 	}
 	toolProcess(opts.General.MaxProcs)
+	if opts.Compresses() {
+		debug.SetGCPercent(80) // the encoders' tables are a large live heap already
+	}
 	ctx, stop := tool.WithSignals(context.Background(), log, func() { os.Exit(exitFailure) })
 	defer stop()
 	progress := toolProgress(log, original)

@@ -26,6 +26,7 @@ const serveExamples = `  cairn serve                                   # ./data,
   cairn serve --dbpath /var/lib/cairn --port 27018
   cairn serve --replSet rs0 --replSetAutoInitiate
   cairn serve --config /etc/cairn.conf          # mongod.conf's shape
+  cairn serve --backup s3://bucket?prefix=shop/ --backupFullEvery 7d
   cairn serve --shutdown --dbpath /var/lib/cairn`
 
 func newServeCommand() *cobra.Command {
@@ -97,6 +98,9 @@ func serve(s *node.Settings, prog string) error {
 	if err := s.Validate(); err != nil {
 		return &exitError{exitUsage, err}
 	}
+	if s.Backup, err = newServerBackup(s); err != nil {
+		return &exitError{exitUsage, err}
+	}
 	limitMemory(s)
 	log.Info("starting", "version", version, "pid", os.Getpid(), "dbpath", s.DBPath, "repl_set", s.ReplSet, "cache_bytes", s.CacheBytes, "oplog_bytes", s.OplogBytes)
 	stop := make(chan string, 2)
@@ -115,6 +119,7 @@ func serve(s *node.Settings, prog string) error {
 		}
 		defer os.Remove(s.PidFile)
 	}
+	releaseProgram()
 	announce(s, n, out)
 	why := waitForEnd(sigs, stop, n, rotate, log)
 	log.Info("shutting down", "reason", why)

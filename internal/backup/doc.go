@@ -11,5 +11,5 @@
 // embedded server gets one handed in by cmd.
 //
 // Its packages are used by cmd/cairn: tool, archive, entry, source, replay, dump,
-// restore, bsondump, repo, pitr.
+// restore, bsondump, repo, pitr, pitr/chain, pitr/find, pitr/picture, pitr/results.
 package backup

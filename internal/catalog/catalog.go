@@ -237,7 +237,7 @@ func (c *Catalog) newCollection(ns Namespace, uuid bson.UUID, o *CollectionOptio
 
 func (c *Collection) compileValidator() (err error) {
 	c.validator = nil
-	if c.Options.Validator != nil && c.Options.Timeseries == nil { // buckets: see checkBucket
+	if c.Options.Validator != nil {
 		c.validator, err = c.cat.opt.CompileFilter(c.Options.Validator, c.Options.Collation)
 	}
 	return err

@@ -43,7 +43,8 @@ func (ch *change) newTable(s storage.Space) (storage.Table, error) {
 	return storage.Table{Space: s, Ident: id}, err
 }
 
-// create makes an empty collection with its index on _id.
+// create makes an empty collection with its index on _id. The profiler's collection has
+// none: its documents have no _id.
 func (ch *change) create(ns Namespace, uuid bson.UUID, o *CollectionOptions) (*Collection, error) {
 	t, err := ch.newTable(spaceOf(ns))
 	if err != nil {
@@ -52,6 +53,10 @@ func (ch *change) create(ns Namespace, uuid bson.UUID, o *CollectionOptions) (*C
 	c, err := ch.cat.newCollection(ns, uuid, o, t)
 	if err != nil {
 		return nil, err
+	}
+	if ns.Coll == SystemProfile {
+		ch.put(c)
+		return c, nil
 	}
 	return ch.addIndex(c, idIndexSpec(o.Collation), nil)
 }

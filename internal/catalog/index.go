@@ -41,6 +41,14 @@ func (ix *Index) Ordering() keystring.Ordering { return ix.fields.ord }
 // Building reports whether the index is not ready for reading yet.
 func (ix *Index) Building() bool { return ix.build != nil }
 
+// BuildUUID names the build that is to make the index ready, if it is not.
+func (ix *Index) BuildUUID() (id bson.UUID, building bool) {
+	if ix.build == nil {
+		return id, false
+	}
+	return ix.build.uuid, true
+}
+
 // PartialFilter is the compiled partialFilterExpression, nil for an index of all documents.
 func (ix *Index) PartialFilter() *match.Matcher { return ix.partial }
 

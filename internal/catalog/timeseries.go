@@ -280,7 +280,7 @@ func (ch *change) addSeriesIndex(c *Collection) error {
 	return ch.createIndexes(c, []*IndexSpec{spec})
 }
 
-// seconds is expireAfterSeconds as create takes it: a number, or "off" (0, false).
+// expireOption is expireAfterSeconds as create takes it: a number, or "off" (0, false).
 func expireOption(v bson.Value) (n int64, on bool, err error) {
 	if v.Type == bson.TypeString && v.Str() == "off" {
 		return 0, false, nil
@@ -298,49 +298,4 @@ func expireOption(v bson.Value) (n int64, on bool, err error) {
 		return 0, false, invalidTimeseries("TTL index 'expireAfterSeconds' option must be within an acceptable range, try a different number than %d", n)
 	}
 	return n, true, nil
-}
-
-// checkBucket does what the validator of buckets asks for.
-func (ts *Timeseries) checkBucket(doc bson.Raw) error {
-	bad := func(why string) error {
-		return mongoerr.New(mongoerr.DocumentValidationFailure, "Document failed validation").
-			WithExtra(bson.D("errInfo", bson.D("failingDocumentId", doc.Get("_id"), "details", bson.D("operatorName", "$jsonSchema", "reason", why))))
-	}
-	control, data := doc.Get("control").Doc(), doc.Get("data")
-	switch {
-	case doc.Get("_id").Type != bson.TypeObjectID:
-		return bad("_id must be an ObjectId")
-	case doc.Get("control").Type != bson.TypeDocument || data.Type != bson.TypeDocument:
-		return bad("control and data must be objects")
-	case !control.Get("version").IsNumber():
-		return bad("control.version must be a number")
-	}
-	for _, side := range []string{"min", "max"} {
-		if control.Get(side).Doc().Get(ts.TimeField).Type != bson.TypeDate {
-			return bad("control." + side + "." + ts.TimeField + " must be a date")
-		}
-	}
-	if v := control.Get("closed"); !v.IsMissing() && v.Type != bson.TypeBool {
-		return bad("control.closed must be a bool")
-	}
-	if v := control.Get("count"); !v.IsMissing() {
-		if f, _ := v.AsFloat64(); !v.IsNumber() || f < 1 {
-			return bad("control.count must be a number of at least 1")
-		}
-	}
-	for k := range control.Elems() {
-		switch k {
-		case "version", "min", "max", "closed", "count":
-		default:
-			return bad("unknown field control." + k)
-		}
-	}
-	for k := range doc.Elems() {
-		switch {
-		case k == "_id", k == "control", k == "data", k == "meta" && ts.MetaField != "":
-		default:
-			return bad("unknown field " + k)
-		}
-	}
-	return nil
 }

@@ -9,9 +9,6 @@ import (
 // old against the collection's validator. Callers leave it out for
 // bypassDocumentValidation. A failure under validationAction "warn" is logged only.
 func (c *Collection) CheckValidator(old, new bson.Raw) error {
-	if ts := c.Options.Timeseries; ts != nil {
-		return ts.checkBucket(new)
-	}
 	if c.validator == nil || c.Options.ValidationLevel == "off" {
 		return nil
 	}

@@ -38,7 +38,14 @@ func (n *Node) CollStats(_ context.Context, ns query.Namespace, spec bson.Raw) (
 				return nil, err
 			}
 			b.End()
-		case "latencyStats", "queryExecStats":
+		case "latencyStats":
+			if h := v.Doc().Get("histograms"); !h.IsMissing() && h.Type != bson.TypeBool {
+				return nil, mongoerr.New(mongoerr.BadValue, "histograms option to latencyStats must be bool, got %s", h)
+			}
+			b.Doc("latencyStats")
+			n.Counters.top.writeLatency(b, ns.String(), v.Doc().Get("histograms").Bool())
+			b.End()
+		case "queryExecStats":
 			return nil, mongoerr.New(mongoerr.CommandNotSupported, "$collStats.%s is not supported by this version of Cairn", k)
 		default:
 			return nil, mongoerr.New(mongoerr.UnknownField, "BSON field '$collStats.%s' is an unknown field.", k)

@@ -43,6 +43,9 @@ func (c *Ctx) checkWriteConcern() error {
 	if wc.Mode == "" && wc.W > 1 {
 		return mongoerr.New(mongoerr.BadValue, "cannot use 'w' > 1 when a host is not replicated")
 	}
+	if wc.Tags != nil {
+		return mongoerr.New(mongoerr.BadValue, "cannot use tag-based 'w' when a host is not a member of a replica set: %s", wc.Tags)
+	}
 	if wc.Mode != "" && wc.Mode != "majority" {
 		return mongoerr.New(mongoerr.BadValue, "cannot use non-majority 'w' mode %s when a host is not a member of a replica set", wc.Mode)
 	}
@@ -62,12 +65,18 @@ func (c *Ctx) waitWriteConcern() error {
 			c.writeConcernError(mongoerr.New(mongoerr.UnsatisfiableWriteConcern, "Not enough data-bearing nodes"), false)
 			return nil
 		}
+		if wc.Tags != nil && !c.tagsSatisfiable(wc.Tags) {
+			c.writeConcernError(mongoerr.New(mongoerr.UnsatisfiableWriteConcern, "Not enough nodes match the tags of the write concern: %s", wc.Tags), false)
+			return nil
+		}
 		if wc.Mode != "" && wc.Mode != "majority" && !c.Node.Repl.WriteMode(wc.Mode) {
 			c.writeConcernError(mongoerr.New(mongoerr.UnknownReplWriteConcern, "No write concern mode named '%s' found in replica set configuration", wc.Mode), false)
 			return nil
 		}
 	}
-	journal := wc.J || (set && !wc.Given) || (set && wc.Mode != "" && !(wc.JGiven && !wc.J))
+	// What many members have to have is not held back by one that has it in memory only.
+	many := wc.Mode != "" || wc.Tags != nil
+	journal := wc.J || (set && !wc.Given) || (set && many && !(wc.JGiven && !wc.J))
 	if !journal {
 		return nil
 	}
@@ -96,6 +105,22 @@ func (c *Ctx) waitWriteConcern() error {
 	return err
 }
 
+// tagsSatisfiable reports whether the members have enough different values of each tag.
+func (c *Ctx) tagsSatisfiable(tags bson.Raw) bool {
+	for tag, n := range tags.Elems() {
+		values := map[string]bool{}
+		for m := range c.Node.Repl.Config().Get("members").Doc().Values() {
+			if v := m.Doc().Get("tags").Doc().Get(tag); v.Type == bson.TypeString {
+				values[v.Str()] = true
+			}
+		}
+		if f, _ := n.AsFloat64(); f > float64(len(values)) {
+			return false
+		}
+	}
+	return true
+}
+
 func (c *Ctx) writeConcernError(e *mongoerr.Error, timedOut bool) {
 	c.wroteErrors = true
 	b := c.Reply
@@ -107,9 +132,12 @@ func (c *Ctx) writeConcernError(e *mongoerr.Error, timedOut bool) {
 	}
 	b.Doc("writeConcern")
 	wc := c.Generic.WriteConcern
-	if wc.Mode != "" {
+	switch {
+	case wc.Mode != "":
 		b.Str("w", wc.Mode)
-	} else {
+	case wc.Tags != nil:
+		b.AppendDoc("w", wc.Tags)
+	default:
 		b.IntOrLong("w", wc.W)
 	}
 	if wc.JGiven {

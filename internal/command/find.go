@@ -13,6 +13,8 @@ var readCommands = []Command{
 	{Name: "find", Flags: Read | V1, Run: runFind, Args: findArgs, Unstable: []string{"awaitData", "max", "min", "noCursorTimeout", "oplogReplay", "returnKey", "showRecordId", "tailable"}, Help: "Opens a cursor over the documents that match a filter."},
 	{Name: "getMore", Flags: Read | V1 | Exhaust, Run: runGetMore, Help: "Returns the next batch of a cursor.", Args: []Arg{
 		{"collection", TString, true}, {"batchSize", TNumber, false}}},
+	{Name: "planCacheClear", Run: runPlanCacheClear, Help: "Forgets the plans of a collection, or of one query's shape.", Args: []Arg{
+		{"query", TObject, false}, {"sort", TObject, false}, {"projection", TObject, false}, {"collation", TObject, false}}},
 	{Name: "killCursors", Flags: V1, Run: runKillCursors, Help: "Closes cursors.", Args: []Arg{{"cursors", TArray, true}}},
 	{Name: "aggregate", Flags: Read | Write | V1, Run: runAggregate, Args: aggregateArgs, Unstable: []string{"explain"}, Help: "Runs an aggregation pipeline."},
 	{Name: "count", Flags: Read | V1, Run: runCount, Args: countArgs, Help: "Counts the documents that match a query."},
@@ -316,4 +318,16 @@ func runDistinct(c *Ctx) error {
 	}
 	c.Node.Counters.Command.Add(1)
 	return c.Node.Exec.Distinct(c.queryOp(), r, c.Reply)
+}
+
+func runPlanCacheClear(c *Ctx) error {
+	ns, _, err := c.queryNS()
+	if err != nil {
+		return err
+	}
+	r := &query.FindRequest{NS: ns, Filter: c.ArgDoc("query"), Sort: c.ArgDoc("sort"), Projection: c.ArgDoc("projection"), Collation: c.ArgDoc("collation")}
+	if r.Filter == nil && (r.Sort != nil || r.Projection != nil || r.Collation != nil) {
+		return mongoerr.New(mongoerr.BadValue, "sort or projection provided without query")
+	}
+	return c.Node.ClearPlans(c.queryOp(), r)
 }

@@ -38,8 +38,9 @@ type ReadConcern struct {
 // WriteConcern is a parsed writeConcern.
 type WriteConcern struct {
 	Given    bool
-	W        int64  // number of members; with Mode "" only
-	Mode     string // "majority" or a tag mode
+	W        int64    // number of members; with Mode "" only
+	Mode     string   // "majority" or a tag mode
+	Tags     bson.Raw // w as {tag: number of its values}; nil if not given so
 	J        bool
 	JGiven   bool
 	WTimeout time.Duration
@@ -232,7 +233,12 @@ func ParseWriteConcern(doc bson.Raw) (wc WriteConcern, err error) {
 				}
 				wc.W = int64(f)
 			case e.Type == bson.TypeDocument:
-				return wc, mongoerr.New(mongoerr.UnknownReplWriteConcern, "No write concern mode for a tag document is defined in the replica set configuration")
+				for _, n := range e.Doc().Elems() {
+					if !n.IsNumber() {
+						return wc, mongoerr.New(mongoerr.FailedToParse, "tags must be a single level document with only number values")
+					}
+				}
+				wc.Tags = e.Doc()
 			case e.Type == bson.TypeNull:
 			default:
 				return wc, mongoerr.New(mongoerr.FailedToParse, "w has to be a number, string, or object; found: %s", e.Type)

@@ -244,6 +244,10 @@ func runListIndexes(c *Ctx) error {
 				continue
 			}
 		}
+		if id, building := ix.BuildUUID(); building && c.ArgBool("includeBuildUUIDs", false) {
+			docs = append(docs, bson.NewBuilder(nil).AppendDoc("spec", raw).UUID("buildUUID", id).Finish())
+			continue
+		}
 		if c.ArgBool("includeIndexBuildInfo", false) {
 			b := bson.NewBuilder(nil).AppendDoc("spec", raw)
 			if ix.Building() {

@@ -52,6 +52,8 @@ type Node struct {
 	Match func(filter bson.Raw) (func(doc bson.Raw) (bool, error), error)
 	// CheckView refuses a view's pipeline that could not be run.
 	CheckView func(ns query.Namespace, on string, stages bson.Raw) error
+	// ClearPlans forgets the plans of a collection, or of one shape.
+	ClearPlans func(op *query.OpContext, r *query.FindRequest) error
 	// KillCursors closes the cursors of the sessions for which of is true.
 	KillCursors func(of func(lsid bson.Raw) bool)
 	// Fsync makes everything applied so far durable in the engine (a checkpoint).

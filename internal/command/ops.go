@@ -40,6 +40,9 @@ func (n *Node) WriteOp(b *bson.Builder, i session.Info) {
 		b.Append(k, v)
 	}
 	b.End()
+	if s := i.Query.PlanSummary(); s != "" {
+		b.Str("planSummary", s)
+	}
 	b.Int32("numYields", 0).Doc("locks").End().Bool("waitingForLock", false).Doc("lockStats").End().Bool("waitingForFlowControl", false).Doc("flowControlStats").End()
 }
 

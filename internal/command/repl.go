@@ -82,6 +82,9 @@ func runReplSetGetConfig(c *Ctx) error {
 		return err
 	}
 	c.Reply.AppendDoc("config", c.Node.Repl.Config())
+	if c.ArgBool("commitmentStatus", false) {
+		c.Reply.Bool("commitmentStatus", true) // the only member has it
+	}
 	return nil
 }
 

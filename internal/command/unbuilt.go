@@ -98,7 +98,6 @@ var unbuiltCommands = []Command{
 	{Name: "mapReduce", Flags: Unbuilt, Note: "there is no JavaScript engine; use an aggregation", Help: "Aggregates by JavaScript functions."},
 	{Name: "oidcListKeys", Flags: Unbuilt, Note: noOIDC, Help: "Lists the keys of identity providers."},
 	{Name: "oidcRefreshKeys", Flags: Unbuilt, Note: noOIDC, Help: "Fetches the keys of identity providers again."},
-	{Name: "planCacheClear", Flags: Unbuilt, Note: "a change of indexes empties the plan cache, and a plan that turns out bad is tried anew", Help: "Empties the plan cache of a collection."},
 	{Name: "planCacheClearFilters", Flags: Unbuilt, Note: noFilters, Help: "Removes index filters."},
 	{Name: "planCacheListFilters", Flags: Unbuilt, Note: noFilters, Help: "Lists index filters."},
 	{Name: "planCacheSetFilter", Flags: Unbuilt, Note: noFilters, Help: "Sets which indexes a query shape may use."},

@@ -13,9 +13,10 @@ var validateCommands = []Command{
 }
 
 func runValidate(c *Ctx) error {
+	_, name := c.Body.First()
 	coll, _, err := c.lookupSeries()
 	if mongoerr.Is(err, mongoerr.NamespaceNotFound) {
-		return mongoerr.New(mongoerr.NamespaceNotFound, "Collection '%s.%s' does not exist to validate.", c.DB, c.ArgStr("validate"))
+		return mongoerr.New(mongoerr.NamespaceNotFound, "Collection '%s.%s' does not exist to validate.", c.DB, name.Str())
 	}
 	if err != nil {
 		return err

@@ -135,3 +135,30 @@ func TestBadParameter(t *testing.T) {
 		}
 	}
 }
+
+// A write concern by tags is met, or not, by the members' tags.
+func TestTagWriteConcern(t *testing.T) {
+	n := startInMemory(t, Config{ReplSet: "rs0"})
+	run := func(cmd string) bson.Raw {
+		t.Helper()
+		reply, _ := n.Run(context.Background(), "admin", extjson.MustParse(cmd))
+		return reply
+	}
+	run(`{"replSetInitiate": {}}`)
+	host := run(`{"replSetGetConfig": 1}`).Path("config.members.0.host").Str()
+	if reply := run(`{"replSetReconfig": {"_id": "rs0", "version": 2, "members": [{"_id": 0, "host": "` + host + `", "tags": {"dc": "x", "disk": "ssd"}}]}}`); reply.Get("ok").Double() != 1 {
+		t.Fatal(reply)
+	}
+	for _, c := range []struct {
+		w    string
+		code int32
+	}{{`{"dc": 1}`, 0}, {`{"dc": 1, "disk": 1}`, 0}, {`{"dc": 2}`, 100}, {`{"nosuch": 1}`, 100}} {
+		reply := run(`{"insert": "c", "documents": [{}], "writeConcern": {"w": ` + c.w + `}}`)
+		if got := reply.Path("writeConcernError.code"); got.Int32() != c.code || reply.Get("n").Int32() != 1 {
+			t.Errorf("w: %s: %s", c.w, reply)
+		}
+	}
+	if reply := run(`{"insert": "c", "documents": [{}], "writeConcern": {"w": {"dc": "x"}}}`); reply.Get("code").Int32() != 9 {
+		t.Error(reply)
+	}
+}

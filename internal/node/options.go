@@ -33,6 +33,18 @@ type Settings struct {
 	Shutdown    bool
 	ShowVersion bool
 	ConfigFile  string
+
+	BackupSettings BackupSettings
+}
+
+// BackupSettings say where the serving process backs its server up to. What they mean is
+// cmd's business.
+type BackupSettings struct {
+	Repo           string // URL of the repository; "" is no backup
+	URI            string // how to connect to this server, for a user of its own
+	PassphraseFile string
+	Seconds        int // between two slices; 0 is the default
+	FullEvery      string
 }
 
 func str(to func(*Settings) *string) func(*Settings, string) error {
@@ -71,6 +83,11 @@ func only(want ...string) func(*Settings, string) error {
 
 // Options are all settings, by flag. What is not here is refused by name.
 var Options = []Option{
+	{Flag: "backup", Key: "backup.repository", Help: "back up continuously into this repository: file:///dir, s3://bucket, gs://bucket, azblob://container", Set: str(func(s *Settings) *string { return &s.BackupSettings.Repo })},
+	{Flag: "backupFullEvery", Key: "backup.fullEvery", Help: "take a full backup when the newest is older, such as 7d", Set: str(func(s *Settings) *string { return &s.BackupSettings.FullEvery })},
+	{Flag: "backupPassphraseFile", Key: "backup.passphraseFile", Help: "file with the passphrase that encrypts the repository", Set: str(func(s *Settings) *string { return &s.BackupSettings.PassphraseFile })},
+	{Flag: "backupSeconds", Key: "backup.seconds", Help: "store what was captured after so many seconds (4)", Set: num(func(s *Settings) *int { return &s.BackupSettings.Seconds }, 1, 86400)},
+	{Flag: "backupUri", Key: "backup.uri", Help: "connection string for the backup, for a user with the role backup", Set: str(func(s *Settings) *string { return &s.BackupSettings.URI })},
 	{Flag: "bind_ip", Key: "net.bindIp", Help: "comma separated addresses to listen on (127.0.0.1)", Set: func(s *Settings, v string) error {
 		s.BindIP = strings.Split(v, ",")
 		return nil

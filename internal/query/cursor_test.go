@@ -263,3 +263,17 @@ func TestReadConcerns(t *testing.T) {
 		t.Fatal("a majority read showed what is not durable")
 	}
 }
+
+// Those who look on see which plan runs.
+func TestPlanSummaryShown(t *testing.T) {
+	s := newServer(t)
+	s.insert(numbered(10)...)
+	op := newOp()
+	if got := op.PlanSummary(); got != "" {
+		t.Error(got)
+	}
+	s.open(op, &FindRequest{Filter: bson.D("a", 1)})
+	if got := op.PlanSummary(); got != "COLLSCAN" {
+		t.Error(got)
+	}
+}

@@ -88,7 +88,7 @@ func (l *Local) distinct(op *OpContext, r *DistinctRequest, t *target, d *distin
 // missing field: the document tells.
 func (l *Local) distinctScan(op *OpContext, r *DistinctRequest, t *target, x *exec.Exec, d *distinctValues) error {
 	defer x.Close()
-	op.Stats.PlanSummary = x.Plan.Summary()
+	op.notePlan(x.Plan.Summary())
 	parts := strings.Split(r.Key, ".")
 	nullDone := false
 	var row exec.Row

@@ -310,7 +310,7 @@ func (l *Local) start(op *OpContext, t *target, q *plan.Query, o exec.Options) (
 				}
 			}
 		})
-		op.Stats.PlanSummary = p.winner.Plan.Summary()
+		op.notePlan(p.winner.Plan.Summary())
 		op.Stats.HasSortStage = op.Stats.HasSortStage || p.winner.Plan.HasSort
 		return p.winner, nil
 	}
@@ -351,6 +351,7 @@ func (l *Local) choose(op *OpContext, t *target, q *plan.Query, o exec.Options) 
 	}
 	c.winner, c.losers = trial.Winner, trial.Losers
 	t.cache.Put(c.cacheID, t.version, c.winner.Plan.Signature(), trial.Works)
+	t.cache.Describe(c.cacheID, plan.Description{Shape: c.shape, Query: describeQuery(q), Plan: describePlan(c.winner.Plan), Created: time.Now()})
 	return c, nil
 }
 
@@ -453,7 +454,8 @@ func (l *Local) firstBatch(op *OpContext, src batchSource, spec cursorSpec, out 
 		op.Stats.Exhausted = true
 	} else {
 		cur := &Cursor{NS: spec.ns, LSID: cloned(op.LSID), ConnID: op.ConnID, TxnNumber: -1, NoTimeout: spec.noTimeout,
-			Tailable: spec.tailable, AwaitData: spec.await, source: src, returned: b.n}
+			Tailable: spec.tailable, AwaitData: spec.await, source: src}
+		cur.returned.Store(b.n)
 		if op.MaxTime > 0 {
 			cur.maxTime = max(op.MaxTime-time.Since(op.Now), time.Millisecond)
 		}

@@ -44,6 +44,12 @@ func (l *Local) Insert(op *OpContext, r *InsertRequest) (*WriteReply, error) {
 		}
 	}
 	in := &inserter{l: l, op: op, ns: r.NS, unordered: r.Unordered, bypass: r.BypassValidation, rep: &WriteReply{}, size: maxUnitDocs}
+	// The server's own documents are stored as they are where there is no index on _id.
+	plain := false
+	if r.System {
+		c := l.cat.Pin().Lookup(r.NS)
+		plain = c != nil && c.IDIndex() == nil
+	}
 	var buf [16]insertItem
 	items := buf[:0]
 	bytes := 0
@@ -57,7 +63,10 @@ func (l *Local) Insert(op *OpContext, r *InsertRequest) (*WriteReply, error) {
 			in.rep.RetriedStmtIDs = append(in.rep.RetriedStmtIDs, op.statement(i))
 			continue
 		}
-		doc, err := l.storable(op, d)
+		doc, err := d, error(nil)
+		if !plain {
+			doc, err = l.storable(op, d)
+		}
 		if err != nil {
 			// What came before goes first: an ordered batch ends here.
 			if stop, ferr := in.flush(items); ferr != nil || stop {

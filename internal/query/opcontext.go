@@ -49,6 +49,7 @@ type OpContext struct {
 	Stats OpStats
 
 	killed atomic.Pointer[mongoerr.Error]
+	shown  atomic.Pointer[string] // Stats.PlanSummary for those who look on
 	ticks  uint32
 }
 
@@ -93,6 +94,20 @@ type WriteConcern struct {
 // NewOpContext returns an OpContext of ctx at the present time.
 func NewOpContext(ctx context.Context) *OpContext {
 	return &OpContext{Ctx: ctx, Now: time.Now()}
+}
+
+// notePlan notes which plan runs.
+func (op *OpContext) notePlan(summary string) {
+	op.Stats.PlanSummary = summary
+	op.shown.Store(&summary)
+}
+
+// PlanSummary returns which plan runs, "" if there is none yet. Safe for concurrent use.
+func (op *OpContext) PlanSummary() string {
+	if s := op.shown.Load(); s != nil {
+		return *s
+	}
+	return ""
 }
 
 // Kill makes the operation end with err at its next look for interruption. Safe

@@ -19,6 +19,9 @@ func (l *Local) validate(c *catalog.Collection, old, doc bson.Raw) error {
 	if cerr != nil {
 		return err // uses $expr: the catalog's own words do
 	}
+	if ok, merr := match.New(root).Match(doc); ok || merr != nil {
+		return err // another rule of the collection, with an explanation of its own
+	}
 	info := bson.NewBuilder(nil).Append("failingDocumentId", doc.Get("_id")).Doc("details")
 	explainMismatch(info, root, doc)
 	return e.WithExtra(bson.D("errInfo", info.End().Finish()))

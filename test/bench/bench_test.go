@@ -158,3 +158,21 @@ func TestFindSyncs(t *testing.T) {
 		t.Errorf("got %d %v, want the journal's 3", n, ok)
 	}
 }
+
+// What batch copies together is what Marshal makes of the documents.
+func TestBatchIsTheDocuments(t *testing.T) {
+	e := &env{pads: makePads(1, 300)}
+	docs, err := e.batch(990, 1300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, got := range docs {
+		want, err := bson.Marshal(e.document(990 + i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got.(bson.Raw)) != string(want) {
+			t.Fatalf("document %d is %s, want %s", 990+i, got, bson.Raw(want))
+		}
+	}
+}

@@ -56,7 +56,7 @@ func TestCrash(t *testing.T) {
 			f = standalone
 		}
 		s := start(t, dir, f)
-		client := dial(t, options.Client().ApplyURI(s.uri(f)).SetRetryWrites(false).SetTimeout(30*time.Second))
+		client := dial(t, options.Client().ApplyURI(s.uri(f)).SetRetryWrites(false).SetTimeout(3*time.Minute)) // the checks read everything
 		if round == 0 {
 			keys := mongo.IndexModel{Keys: d("k", 1)}
 			must(client.Database(crashDB).Collection("c").Indexes().CreateOne(context.Background(), keys))(t)

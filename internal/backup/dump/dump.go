@@ -232,7 +232,7 @@ func (d *Dump) complete(arch *archiveOut) error {
 			return fmt.Errorf("the dump is not whole: %#q was not written", i.dataNamespace())
 		}
 		d.result.Documents += i.docs
-		if i.hasData && i.db != "" {
+		if i.hasData && i.db != "" && (!i.isView() || d.opts.Output.ViewsAsCollections) {
 			d.result.Collections++
 		}
 	}
@@ -508,7 +508,7 @@ func (d *Dump) dumpIntent(ctx context.Context, i *intent) error {
 		d.log.Always("writing %#q to %#q", i.dataNamespace(), i.location)
 	}
 	scans := []*scan{{d: d, i: i, db: i.db, coll: i.liveColl(), filter: filter, view: i.isView()}}
-	if i.isView() && !d.opts.Output.ViewsAsCollections {
+	if i.phantom || i.isView() && !d.opts.Output.ViewsAsCollections {
 		scans = nil // an archive has an empty namespace for a view
 	} else if filter == nil && d.opts.Beyond.ParallelIn > 1 {
 		if scans, err = d.split(ctx, i, scans[0]); err != nil {

@@ -28,7 +28,7 @@ type intent struct {
 	docs    int64
 	done    bool
 	dropped bool
-	note    string
+	phantom bool // there is no collection to read, only entries that speak of one
 }
 
 func (i *intent) namespace() string { return i.db + "." + i.coll }

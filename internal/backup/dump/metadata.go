@@ -56,7 +56,9 @@ func isEmptyDoc(d bson.Raw) bool { return len(d) <= 5 }
 func (d *Dump) readMetadata(ctx context.Context, i *intent) error {
 	m := metadata{Options: i.options, UUID: i.uuidHex(), CollectionName: i.coll, Type: i.kind}
 	d.log.DebugHigh("\treading indexes for %#q", i.namespace())
-	if d.opts.Output.ViewsAsCollections || i.isView() {
+	if i.phantom {
+		m.Indexes = nil
+	} else if d.opts.Output.ViewsAsCollections || i.isView() {
 		d.log.Debug("not dumping indexes metadata for %#q because it is a view", i.namespace())
 	} else {
 		var err error

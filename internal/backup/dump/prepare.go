@@ -13,6 +13,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/cairndb/cairn/internal/backup/tool"
+	raw "github.com/cairndb/cairn/internal/bson"
 )
 
 // configKept are the collections of the config database that a dump of everything keeps.
@@ -97,8 +98,45 @@ func (d *Dump) collectionInfo(ctx context.Context, db, coll string) (*collInfo, 
 	return &l[0], nil
 }
 
-// createIntents finds what the options want.
+// createIntents finds what the options want. With a tail, a collection that is dropped
+// after the tail began and before it could be listed has entries in the oplog and no copy
+// that they could be applied to. Then the tail begins again, a few times; on a server on
+// which collections come and go all the time, such a collection gets an empty copy, which
+// the oplog then drops.
 func (d *Dump) createIntents(ctx context.Context) error {
+	for try := 0; ; try++ {
+		if err := d.listIntents(ctx); err != nil || d.tail == nil {
+			return err
+		}
+		have := map[raw.UUID]bool{}
+		for _, i := range append(d.man.all(), d.state.kept()...) {
+			if len(i.uuid) == 16 {
+				have[raw.UUID(i.uuid)] = true
+			}
+		}
+		lost := d.tail.vanished(have)
+		if len(lost) == 0 {
+			return nil
+		}
+		if try < 5 && d.state.fresh() {
+			d.log.Info("%d collections were dropped while the dump began: it begins again", len(lost))
+			if err := d.tail.restart(ctx); err != nil {
+				return err
+			}
+			d.man = newManager()
+			continue
+		}
+		for id, ns := range lost {
+			i := &intent{uuid: id[:], kind: "collection", hasData: true, phantom: true, dropped: true}
+			i.db, i.coll, _ = strings.Cut(ns, ".")
+			i.location = d.path(i.db, i.coll) + ".bson" + d.method.suffix()
+			d.man.put(i)
+		}
+		return nil
+	}
+}
+
+func (d *Dump) listIntents(ctx context.Context) error {
 	db, coll := d.opts.Namespace.DB, d.opts.Namespace.Collection
 	switch {
 	case db == "":

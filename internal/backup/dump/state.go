@@ -152,6 +152,9 @@ func (s *state) usable(i *intent) *record {
 	return r
 }
 
+// fresh says that nothing was copied yet.
+func (s *state) fresh() bool { return s == nil || len(s.have) == 0 }
+
 // has says that an intent is whole already.
 func (s *state) has(i *intent) bool { return s.usable(i) != nil }
 

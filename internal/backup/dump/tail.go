@@ -40,6 +40,7 @@ import (
 type tail struct {
 	d     *Dump
 	src   *source.Source
+	fail  context.CancelCauseFunc
 	rules *entry.Rules
 	parts *entry.Rules // rules that take transactions apart
 	spool *os.File
@@ -56,6 +57,7 @@ type tail struct {
 	err     error
 	names   map[raw.UUID]string // at the start, of collections that were renamed
 	created map[raw.UUID]bool
+	gone    map[raw.UUID]string // what collections that are dropped by now were called at the start
 	entries int64
 	skip    bool // the first delivery is in the spool already
 }
@@ -66,7 +68,8 @@ const tailPace = 20 * time.Millisecond
 // startTail opens the oplog and follows it until finish or abort. When it fails later, it
 // calls fail.
 func (d *Dump) startTail(ctx context.Context, fail context.CancelCauseFunc) (*tail, error) {
-	t := &tail{d: d, ended: make(chan struct{}), names: map[raw.UUID]string{}, created: map[raw.UUID]bool{}}
+	t := &tail{d: d, fail: fail}
+	t.forget()
 	t.moved = sync.NewCond(&t.mu)
 	var err error
 	if t.src, err = source.Open(ctx, d.client); err != nil {
@@ -82,21 +85,7 @@ func (d *Dump) startTail(ctx context.Context, fail context.CancelCauseFunc) (*ta
 	if err := t.openSpool(ctx); err != nil {
 		return nil, err
 	}
-	d.log.Info("following the oplog from %d:%d", t.last.TS.Seconds(), t.last.TS.Increment())
-	run, stop := context.WithCancel(ctx)
-	t.stop = stop
-	from := t.last
-	go func() {
-		defer close(t.ended)
-		err := t.src.Tail(run, from, t.take)
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if !errors.Is(err, errTailDone) && run.Err() == nil {
-			t.err = fmt.Errorf("error following the oplog: %w", err)
-			fail(t.err)
-		}
-		t.moved.Broadcast()
-	}()
+	t.run(ctx)
 	// The condition is waited for with ctx: it wakes the waiters.
 	context.AfterFunc(ctx, func() {
 		t.mu.Lock()
@@ -104,6 +93,67 @@ func (d *Dump) startTail(ctx context.Context, fail context.CancelCauseFunc) (*ta
 		t.moved.Broadcast()
 	})
 	return t, nil
+}
+
+// forget empties what is known of names.
+func (t *tail) forget() {
+	t.names, t.created, t.gone = map[raw.UUID]string{}, map[raw.UUID]bool{}, map[raw.UUID]string{}
+}
+
+// run follows the oplog from t.last until t.stop.
+func (t *tail) run(ctx context.Context) {
+	t.d.log.Info("following the oplog from %d:%d", t.last.TS.Seconds(), t.last.TS.Increment())
+	run, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	t.stop, t.ended = stop, ended
+	from := t.last
+	go func() {
+		defer close(ended)
+		err := t.src.Tail(run, from, t.take)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if !errors.Is(err, errTailDone) && run.Err() == nil {
+			t.err = fmt.Errorf("error following the oplog: %w", err)
+			t.fail(t.err)
+		}
+		t.moved.Broadcast()
+	}()
+}
+
+// restart begins again now: nothing was copied yet.
+func (t *tail) restart(ctx context.Context) error {
+	t.stop()
+	<-t.ended
+	if err := t.spool.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := t.spool.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	t.w.Reset(t.spool)
+	t.forget()
+	t.entries, t.d.result.NotReplayable = 0, nil
+	var err error
+	if t.start, err = t.src.Start(ctx); err != nil {
+		return fmt.Errorf("error getting oplog start: %w", err)
+	}
+	t.last = t.start
+	t.run(ctx)
+	return nil
+}
+
+// vanished are the collections that were there at the start and are dropped by now, by
+// their UUIDs, without those in have.
+func (t *tail) vanished(have map[raw.UUID]bool) map[raw.UUID]string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	m := map[raw.UUID]string{}
+	for id, ns := range t.gone {
+		if _, keep := t.rules.Namespace(ns); keep && !have[id] {
+			m[id] = ns
+		}
+	}
+	return m
 }
 
 // makeRules limits the entries to what is dumped.
@@ -319,12 +369,28 @@ func (t *tail) learn(e *entry.Entry) error {
 	switch e.Kind {
 	case entry.Create:
 		t.created[e.UUID] = true
+	case entry.Drop:
+		t.lost(e.UUID, e.Namespace())
 	case entry.RenameCollection:
+		if victim, ok := e.O.Get("dropTarget").UUID(); ok {
+			t.lost(victim, e.RenameTarget())
+		}
 		if t.names[e.UUID] == "" && !t.created[e.UUID] {
 			t.names[e.UUID] = strings.Clone(e.Namespace())
 		}
 	}
 	return nil
+}
+
+// lost keeps that a collection was dropped that was there at the start.
+func (t *tail) lost(id raw.UUID, ns string) {
+	if t.created[id] {
+		return
+	}
+	if first := t.names[id]; first != "" {
+		ns = first
+	}
+	t.gone[id] = strings.Clone(ns)
 }
 
 // nameAtStart is what a collection was called when the tail began; there is false if it

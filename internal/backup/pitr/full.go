@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/cairndb/cairn/internal/backup/entry"
@@ -59,12 +60,12 @@ func (e *Env) Full(ctx context.Context, o FullOptions) (*repo.Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	bridgeErr := e.bridge(ctx, org, o)
+	joint, bridgeErr := e.bridge(ctx, org, o)
 	var gap *GapError
 	if bridgeErr != nil && !errors.As(bridgeErr, &gap) {
 		return nil, bridgeErr
 	}
-	m, err := e.full(ctx, org, o)
+	m, err := e.full(ctx, org, joint)
 	if err != nil {
 		return nil, errors.Join(err, bridgeErr)
 	}
@@ -74,37 +75,41 @@ func (e *Env) Full(ctx context.Context, o FullOptions) (*repo.Manifest, error) {
 	return m, bridgeErr
 }
 
-// bridge continues the chain up to now, if slices continue it at all and nobody else does.
-func (e *Env) bridge(ctx context.Context, org *origin, o FullOptions) (err error) {
+// bridge continues the chain up to now, if slices are taken at all and nobody else does it, and
+// returns where it ends: the full backup's own oplog begins there, so that nothing falls between.
+func (e *Env) bridge(ctx context.Context, org *origin, o FullOptions) (joint entry.OpTime, err error) {
 	st, err := e.State(ctx)
 	if err != nil {
-		return err
+		return joint, err
 	}
 	if was := st.Source(); !sameSource(was, org.name) {
 		if o.NewSource {
-			return nil
+			return joint, nil
 		}
-		return &SourceError{was, org.name}
+		return joint, &SourceError{was, org.name}
 	}
-	head, ok := st.Coverage.Head()
-	if !ok || head.Kind == chain.Full {
-		return nil
+	incremental := slices.ContainsFunc(st.Coverage.Backups, func(b chain.Backup) bool { return b.Kind != chain.Full })
+	if !incremental { // full backups alone: the oplog between them is not wanted
+		return joint, nil
 	}
 	lk, unlock, err := e.lock(ctx, repo.LockRequest{Kind: repo.Shared, Purpose: "oplog up to a full backup", Scope: scopeOplog})
 	var locked *repo.LockedError
 	if errors.As(err, &locked) {
-		return nil // a continuous backup does it
+		return joint, nil // a continuous backup does it
 	}
 	if err != nil {
-		return err
+		return joint, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	_, err = e.incr(ctx, org, lk, IncrOptions{})
-	return err
+	out, err := e.incr(ctx, org, lk, IncrOptions{})
+	if err == nil {
+		joint = out.To
+	}
+	return joint, err
 }
 
-// full copies the server and the oplog of the copy's own duration.
-func (e *Env) full(ctx context.Context, org *origin, o FullOptions) (_ *repo.Manifest, err error) {
+// full copies the server and the oplog of the copy's own duration, from joint on if that is set.
+func (e *Env) full(ctx context.Context, org *origin, joint entry.OpTime) (_ *repo.Manifest, err error) {
 	lk, unlock, err := e.lock(ctx, repo.LockRequest{Kind: repo.Shared, Purpose: "full backup", Scope: scopeFull})
 	if err != nil {
 		return nil, err
@@ -119,7 +124,7 @@ func (e *Env) full(ctx context.Context, org *origin, o FullOptions) (_ *repo.Man
 			err = errors.Join(err, w.Abort())
 		}
 	}()
-	f := &fuller{env: e, org: org, w: w, reader: &snapshot.Reader{Client: e.Client, Majority: org.majority}}
+	f := &fuller{env: e, org: org, joint: joint, w: w, reader: &snapshot.Reader{Client: e.Client, Majority: org.majority}}
 	return f.run(ctx)
 }
 
@@ -129,6 +134,7 @@ type fuller struct {
 	org    *origin
 	w      *repo.Writer
 	reader *snapshot.Reader
+	joint  entry.OpTime
 	base   entry.OpTime
 	tail   *fullTail
 	colls  []snapshot.Collection
@@ -138,6 +144,9 @@ func (f *fuller) run(ctx context.Context) (*repo.Manifest, error) {
 	start, err := f.org.Start(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if !f.joint.IsNull() && f.joint.TS < start.TS {
+		start = f.joint
 	}
 	// From here on errors of the tail end the copy, and the other way round.
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -300,7 +309,7 @@ func (f *fuller) signOff(ctx context.Context, all []copied) (*repo.Manifest, err
 		return nil, err
 	}
 	m := &repo.Manifest{Kind: string(chain.Full), Source: f.org.name, ServerVersion: f.org.version, Tool: f.env.Tool,
-		Start: toPosition(f.tail.first), End: toPosition(f.tail.last), Options: map[string]string{"order": "natural"},
+		Start: toPosition(f.tail.first), End: toPosition(f.tail.last), Options: map[string]string{optionOrder: "natural", optionEnd: entryHash(f.tail.lastRaw)},
 		Counts: map[string]int64{countEntries: f.tail.entries, countCollections: int64(len(all))},
 		Sizes:  map[string]int64{sizeOplog: f.tail.bytes}}
 	details := fullDetails{Base: toPosition(f.base), written: f.tail.written}

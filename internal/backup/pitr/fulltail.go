@@ -19,6 +19,7 @@ type fullTail struct {
 	first, last    entry.OpTime
 	entries, bytes int64
 	written        written
+	lastRaw        []byte
 
 	mu    sync.Mutex
 	moved *sync.Cond // last, until or err changed
@@ -78,6 +79,7 @@ func (t *fullTail) take(raw bson.Raw) error {
 		}
 	}
 	t.last = e.OpTime
+	t.lastRaw = append(t.lastRaw[:0], raw...)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err := t.note(&e); err != nil {

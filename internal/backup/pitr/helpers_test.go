@@ -13,9 +13,15 @@ import (
 	"github.com/cairndb/cairn/internal/backup/repo"
 )
 
+func connectClient(uri string) (*mongo.Client, error) {
+	return mongo.Connect(options.Client().ApplyURI(uri))
+}
+
+func upsert() *options.ReplaceOptionsBuilder { return options.Replace().SetUpsert(true) }
+
 func connect(t testing.TB, uri string) *mongo.Client {
 	t.Helper()
-	c, err := mongo.Connect(options.Client().ApplyURI(uri))
+	c, err := connectClient(uri)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +32,16 @@ func connect(t testing.TB, uri string) *mongo.Client {
 // newEnv is a server of its own and an empty repository.
 func newEnv(t testing.TB, opts ...cairntest.Option) *Env {
 	t.Helper()
-	r, err := repo.Init(t.Context(), "file://"+t.TempDir(), repo.InitOptions{})
+	e := newEnvAt(t, t.TempDir(), opts...)
+	return e
+}
+
+func newEnvSet(t testing.TB, name string) *Env { return newEnv(t, cairntest.ReplSet(name)) }
+
+// newEnvAt is newEnv with the repository in a directory.
+func newEnvAt(t testing.TB, dir string, opts ...cairntest.Option) *Env {
+	t.Helper()
+	r, err := repo.Init(t.Context(), "file://"+dir, repo.InitOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,7 +70,7 @@ func (e *Env) Incr(ctx context.Context, o IncrOptions) (out Slices, err error) {
 	var gap *GapError
 	if errors.As(err, &gap) && o.FullOnGap {
 		e.say("%v", err)
-		full, ferr := e.full(ctx, org, FullOptions{})
+		full, ferr := e.full(ctx, org, chain.OpTime{})
 		if ferr != nil {
 			return out, errors.Join(err, ferr)
 		}
@@ -99,7 +99,7 @@ func (e *Env) incr(ctx context.Context, org *origin, lk *repo.Lock, o IncrOption
 		return out, err
 	}
 	out.From, out.To = head.End, head.End
-	s := &slicer{env: e, org: org, lk: lk, parent: head.ID}
+	s := &slicer{env: e, org: org, lk: lk, parent: head.ID, joint: st.Manifests[head.ID].Options[optionEnd]}
 	defer func() { err = errors.Join(err, s.abort()) }()
 	commit := func() error {
 		if s.empty() {

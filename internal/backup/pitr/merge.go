@@ -107,7 +107,7 @@ func (e *Env) mergeGroup(ctx context.Context, lk *repo.Lock, st *State, group []
 	first, last := st.Manifests[group[0].ID], st.Manifests[group[len(group)-1].ID]
 	m := &repo.Manifest{Kind: first.Kind, Source: last.Source, ServerVersion: last.ServerVersion, Tool: e.Tool,
 		Start: first.Start, End: last.End, Parents: first.Parents, Counts: map[string]int64{}, Sizes: map[string]int64{},
-		Options: map[string]string{"merged": fmt.Sprint(len(group))}, Streams: []repo.StreamRef{}}
+		Options: map[string]string{optionMerged: fmt.Sprint(len(group)), optionEnd: last.Options[optionEnd]}, Streams: []repo.StreamRef{}}
 	if group[0].Kind == chain.Extension {
 		for _, b := range group {
 			m.Counts[countEntries] += b.Entries

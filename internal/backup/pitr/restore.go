@@ -17,6 +17,7 @@ import (
 	"github.com/cairndb/cairn/internal/backup/pitr/expect"
 	"github.com/cairndb/cairn/internal/backup/pitr/indexes"
 	"github.com/cairndb/cairn/internal/backup/pitr/load"
+	"github.com/cairndb/cairn/internal/backup/pitr/snapshot"
 	"github.com/cairndb/cairn/internal/backup/replay"
 	"github.com/cairndb/cairn/internal/backup/repo"
 	"github.com/cairndb/cairn/internal/bson"
@@ -273,6 +274,11 @@ func (r *restorer) oplog(ctx context.Context) (err error) {
 	if len(names) == 0 && len(r.p.catalog) > 0 {
 		names = nil // a source without UUIDs: names are what there is
 	}
+	if r.resume != nil && names != nil {
+		if names, err = r.namesNow(ctx, names); err != nil {
+			return err
+		}
+	}
 	rp, err := replay.New(ctx, replay.Options{Client: r.env.Client, Rules: r.p.rules, PreserveUUID: r.track.p.UUIDs, Collections: names,
 		Until: r.p.To, Applied: r.track.Applied})
 	if err != nil {
@@ -314,9 +320,18 @@ func (r *restorer) feed(ctx context.Context, rp *replay.Replayer, read func(int6
 			return err
 		}
 		if len(raw) == len(e.Raw) {
-			return rp.AddEntry(*e)
+			err = rp.AddEntry(*e)
+		} else {
+			err = rp.Add(raw)
 		}
-		return rp.Add(raw)
+		if err != nil || r.track.off || !e.Kind.IsCommand() || e.Kind.HasOps() || e.Kind.IsTxn() {
+			return err
+		}
+		// What changes collections is not repeated after an interruption.
+		if err := rp.Flush(); err != nil {
+			return err
+		}
+		return r.track.saveApplied(ctx)
 	}
 	f := &feeder{env: r.env, to: r.p.To, read: read, fn: func(e *entry.Entry) error {
 		if txns.done {
@@ -334,6 +349,47 @@ func (r *restorer) feed(ctx context.Context, rp *replay.Replayer, read func(int6
 		return nil
 	}}
 	return f.run(ctx, r.p.state, r.p.Chain.Full.ID, r.p.Chain.Pieces)
+}
+
+// namesNow is what the collections of the source are called on the target after what an earlier run
+// replayed.
+func (r *restorer) namesNow(ctx context.Context, names map[bson.UUID]string) (map[bson.UUID]string, error) {
+	if r.track.p.UUIDs { // the target knows best
+		reader := snapshot.Reader{Client: r.env.Client}
+		colls, err := reader.Catalog(ctx)
+		if err != nil {
+			return nil, err
+		}
+		now := map[bson.UUID]string{}
+		for i := range colls {
+			now[colls[i].UUID] = colls[i].Namespace()
+		}
+		return now, nil
+	}
+	applied := bson.Timestamp(r.track.applied.Load())
+	f := &feeder{env: r.env, to: min(applied, r.p.To), fn: func(e *entry.Entry) error {
+		if !e.Kind.IsCommand() || !e.HasUUID() || e.OpTime.TS <= r.p.base {
+			return nil
+		}
+		switch mapped, keep, err := r.p.rules.Map(*e); {
+		case err != nil:
+			return err
+		case e.Kind == entry.Drop, e.Kind == entry.RenameCollection && !keep:
+			delete(names, e.UUID)
+		case e.Kind == entry.Create && keep:
+			names[e.UUID] = strings.Clone(mapped.Namespace())
+		case e.Kind == entry.RenameCollection && keep:
+			names[e.UUID] = strings.Clone(mapped.RenameTarget())
+			if victim, ok := e.O.Get("dropTarget").UUID(); ok {
+				delete(names, victim)
+			}
+		}
+		return nil
+	}}
+	if applied == 0 {
+		return names, nil
+	}
+	return names, f.run(ctx, r.p.state, r.p.Chain.Full.ID, r.p.Chain.Pieces)
 }
 
 // watch tells those who look at the replay about an entry and returns what of it is to be

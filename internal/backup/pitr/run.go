@@ -209,7 +209,7 @@ func (r *Runner) capture(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	c := &capturer{r: r, org: org, lk: lk, full: make(chan struct{}, 1)}
-	c.next = &slicer{env: r.env, org: org, lk: lk, parent: head.ID}
+	c.next = &slicer{env: r.env, org: org, lk: lk, parent: head.ID, joint: st.Manifests[head.ID].Options[optionEnd]}
 	c.stored = head.End
 	r.update(func(s *RunStatus) { s.Captured, s.Stored, s.StoredAt = head.End, head.End, head.Created })
 	return c.run(ctx, head.End)
@@ -222,9 +222,8 @@ type capturer struct {
 	lk   *repo.Lock
 	full chan struct{} // a slice has become large
 
-	mu      sync.Mutex // next and lastRaw
+	mu      sync.Mutex // next
 	next    *slicer
-	lastRaw []byte
 	stored  chain.OpTime
 	storedT time.Time
 	advance time.Time
@@ -282,7 +281,6 @@ func (c *capturer) take(ctx context.Context, raw bson.Raw) error {
 	if err := c.next.add(ctx, raw); err != nil {
 		return err
 	}
-	c.lastRaw = append(c.lastRaw[:0], raw...)
 	if c.next.bytes >= c.r.o.SliceBytes {
 		select {
 		case c.full <- struct{}{}:
@@ -311,7 +309,7 @@ func (c *capturer) cut(ctx context.Context, now bool) error {
 		return nil
 	}
 	c.next = &slicer{env: c.r.env, org: c.org, lk: c.lk}
-	if err := c.next.add(ctx, c.lastRaw); err != nil {
+	if err := c.next.add(ctx, s.lastRaw); err != nil {
 		c.mu.Unlock()
 		return err
 	}
@@ -352,7 +350,7 @@ func (r *Runner) full(ctx context.Context) error {
 		return err
 	}
 	r.update(func(s *RunStatus) { s.FullRunning = true })
-	m, err := r.env.full(ctx, org, FullOptions{})
+	m, err := r.env.full(ctx, org, chain.OpTime{})
 	r.update(func(s *RunStatus) {
 		s.FullRunning = false
 		if err == nil {

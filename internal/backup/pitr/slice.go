@@ -2,6 +2,8 @@ package pitr
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +11,7 @@ import (
 	"github.com/cairndb/cairn/internal/backup/entry"
 	"github.com/cairndb/cairn/internal/backup/pitr/chain"
 	"github.com/cairndb/cairn/internal/backup/repo"
+	"github.com/cairndb/cairn/internal/backup/source"
 	"github.com/cairndb/cairn/internal/bson"
 )
 
@@ -30,6 +33,9 @@ type slicer struct {
 	entries     int64 // behind the first
 	bytes       int64
 	written     written
+	lastRaw     []byte
+	// joint is the hash of the entry that the chain ends with; "" if it is not known.
+	joint string
 }
 
 // add takes the next entry.
@@ -39,6 +45,9 @@ func (s *slicer) add(ctx context.Context, raw bson.Raw) error {
 		return err // an *entry.UnknownError has the kind's name: such an entry cannot be restored
 	}
 	if s.start.IsNull() {
+		if s.joint != "" && s.joint != entryHash(raw) {
+			return &source.RollbackError{Entry: e.OpTime, Found: e.OpTime, Bytes: true}
+		}
 		s.start = e.OpTime
 	} else {
 		s.entries++
@@ -48,6 +57,7 @@ func (s *slicer) add(ctx context.Context, raw bson.Raw) error {
 		}
 	}
 	s.last = e.OpTime
+	s.lastRaw = append(s.lastRaw[:0], raw...)
 	if s.s == nil {
 		first := s.entries == 0
 		if (first || e.Kind == entry.Noop) && len(s.pending)+len(raw) <= pendingNoops {
@@ -72,6 +82,12 @@ func (s *slicer) open(ctx context.Context) (err error) {
 	return err
 }
 
+// entryHash tells two entries of one place and term apart: those of different servers.
+func entryHash(raw bson.Raw) string {
+	h := sha256.Sum256(raw)
+	return hex.EncodeToString(h[:16])
+}
+
 // empty reports whether nothing came after the first entry.
 func (s *slicer) empty() bool { return s.entries == 0 }
 
@@ -82,7 +98,7 @@ func (s *slicer) idle() bool { return s.s == nil }
 func (s *slicer) commit(ctx context.Context) (*repo.Manifest, error) {
 	m := &repo.Manifest{Kind: string(chain.Slice), Source: s.org.name, ServerVersion: s.org.version, Tool: s.env.Tool,
 		Start: toPosition(s.start), End: toPosition(s.last), Parents: []string{s.parent},
-		Counts: map[string]int64{countEntries: s.entries}, Sizes: map[string]int64{sizeOplog: s.bytes}}
+		Counts: map[string]int64{countEntries: s.entries}, Sizes: map[string]int64{sizeOplog: s.bytes}, Options: map[string]string{optionEnd: entryHash(s.lastRaw)}}
 	if s.idle() {
 		m.Kind = string(chain.Extension)
 		m.Sizes[sizeOplog] = 0

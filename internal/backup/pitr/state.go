@@ -24,6 +24,9 @@ const (
 	countCollections = "collections" // of a full backup
 	sizeOplog        = "oplog"
 	sizeDocuments    = "documents"
+	optionEnd        = "end" // hash of the last entry
+	optionMerged     = "merged"
+	optionOrder      = "order" // of documents
 )
 
 // State is what a repository holds, read once.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	dbson "go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -42,6 +43,10 @@ type Options struct {
 	// Applied is told, never backwards, up to where everything is applied. A replay that
 	// was interrupted goes on with the entry behind it, or any before. nil: nobody.
 	Applied func(entry.OpTime)
+
+	// RetryFor is how long document writes are sent again to a target that cannot be
+	// reached, restarts or elects. Default 30 s; negative: not at all.
+	RetryFor time.Duration
 
 	// plain has a Cairn treated as a MongoDB; for tests.
 	plain bool
@@ -93,6 +98,9 @@ func New(ctx context.Context, o Options) (*Replayer, error) {
 	if o.BatchBytes <= 0 {
 		o.BatchBytes = 2 << 20
 	}
+	if o.RetryFor == 0 {
+		o.RetryFor = 30 * time.Second
+	}
 	o.BatchBytes = min(o.BatchBytes, maxBatchBytes)
 	r := &Replayer{o: o, landed: make(chan error, 1), unique: map[string]bool{}}
 	r.stats.Skipped = map[string]int64{}
@@ -102,6 +110,7 @@ func New(ctx context.Context, o Options) (*Replayer, error) {
 		r.cancel()
 		return nil, fmt.Errorf("asking the target what it is: %w", err)
 	}
+	t.retryFor = o.RetryFor
 	r.target = t
 	r.colls = newCollections(t, &r.o)
 	r.round = newRound(&r.o)

@@ -26,9 +26,10 @@ const (
 
 // target is the server that is written to.
 type target struct {
-	client *mongo.Client
-	cairn  bool
-	set    bool
+	client   *mongo.Client
+	cairn    bool
+	set      bool
+	retryFor time.Duration
 	// concern is what every write waits for: what Applied promises must outlive a crash.
 	concern bson.Raw
 }
@@ -78,6 +79,7 @@ type info struct {
 	name    string
 	uuid    bson.UUID
 	view    bool
+	capped  bool
 	ordered bool // its writes must stay in order among each other
 }
 
@@ -94,7 +96,8 @@ func (t *target) list(ctx context.Context, db string) ([]info, error) {
 		i.uuid, _ = doc.Path("info.uuid").UUID()
 		opts := doc.Get("options").Doc()
 		loc := opts.Get("collation").Doc().Get("locale").Str()
-		i.ordered = opts.Get("capped").Truthy() || (loc != "" && loc != "simple")
+		i.capped = opts.Get("capped").Truthy()
+		i.ordered = i.capped || (loc != "" && loc != "simple")
 		if doc.Get("type").Str() != "timeseries" { // its buckets are listed by themselves
 			all = append(all, i)
 		}
@@ -162,14 +165,14 @@ func (t *target) batch(ctx context.Context, r *round, ops []int) (bson.Raw, erro
 	b.End()
 	cmd := b.AppendDoc("writeConcern", t.concern).Finish()
 	pause := 100 * time.Millisecond
-	for attempt := 0; ; attempt++ {
+	for began := time.Now(); ; {
 		reply, err := t.run(ctx, "admin", cmd)
 		if err == nil {
 			if wce := reply.Get("writeConcernError"); !wce.IsMissing() {
 				return reply, fmt.Errorf("the write concern was not reached: %s", wce.Doc().Get("errmsg").Str())
 			}
 		}
-		if err == nil || attempt == retries || ctx.Err() != nil || !unreachable(err) {
+		if err == nil || time.Since(began) > t.retryFor || ctx.Err() != nil || !unreachable(err) {
 			return reply, err
 		}
 		timer := time.NewTimer(pause + rand.N(pause))
@@ -182,9 +185,6 @@ func (t *target) batch(ctx context.Context, r *round, ops []int) (bson.Raw, erro
 		pause = min(2*pause, 2*time.Second)
 	}
 }
-
-// retries is how often a command is sent again to a server that restarts or elects.
-const retries = 8
 
 // unreachable reports whether the command may not have arrived, or a new primary may take it.
 func unreachable(err error) bool {
@@ -337,7 +337,7 @@ func uniqueNS(msg string) string {
 func (t *target) checkUnique(ctx context.Context, namespaces map[string]bool) error {
 	for ns := range namespaces {
 		db, coll, _ := strings.Cut(ns, ".")
-		reply, err := t.run(ctx, db, bson.D("validate", coll))
+		reply, err := t.run(ctx, db, bson.D("validate", coll, "full", true))
 		if isCode(err, codeNamespaceNotFound) {
 			continue // dropped since
 		}

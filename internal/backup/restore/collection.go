@@ -69,16 +69,42 @@ func (r *Restore) restoreData(ctx context.Context) error {
 		err = perr
 	}
 	r.sumUp()
+	if err != nil && !r.o.Original {
+		r.tellUnfinished()
+	}
 	return err
 }
 
-// sumUp adds up what the loaders did.
+// sumUp adds up what the loaders did, also those that did not come to their end.
 func (r *Restore) sumUp() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for src, l := range r.loaders {
+		res, fail := l.outcome()
+		res.add(l.before)
+		n := r.results[src]
+		if n == nil {
+			n = &nsResult{}
+			r.results[src] = n
+		}
+		if !r.o.Original || r.o.Acknowledged() {
+			n.Result, n.failures = res, fail
+		}
+	}
 	r.total = Result{}
 	for _, n := range r.results {
 		r.total.add(n.Result)
+	}
+}
+
+// tellUnfinished names the collections that a failed restore leaves incomplete.
+func (r *Restore) tellUnfinished() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range r.plan.tasks {
+		if l := r.loaders[t.src]; l != nil && !r.results[t.src].whole {
+			r.log.Always("%#q is not whole: %d %s went in", t.namespace(), r.results[t.src].Successes, tool.Plural(r.results[t.src].Successes, "document", "documents"))
+		}
 	}
 }
 
@@ -165,7 +191,7 @@ func (r *Restore) restoreFile(ctx context.Context, t *task) error {
 	if err != nil {
 		return err
 	}
-	bar := r.progress.Start(t.namespace(), t.size)
+	bar := r.progress.StartBytes(t.namespace(), t.size)
 	defer bar.Done()
 	sink := &dataSink{r: r, t: t, l: l, bar: bar, in: in, skip: r.state.skip(t)}
 	err = readDocuments(in, maxDocument, sink.Documents)
@@ -237,7 +263,7 @@ func (r *Restore) alreadyDone(t *task) bool {
 	res := r.state.result(t)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.results[t.src] = &nsResult{Result: res}
+	r.results[t.src] = &nsResult{Result: res, whole: true}
 	return true
 }
 
@@ -258,6 +284,9 @@ func (r *Restore) loader(t *task) *loader {
 	if r.state != nil {
 		l.wrote = func(d Result) { r.state.wrote(t, d) }
 	}
+	r.mu.Lock()
+	r.loaders[t.src] = l
+	r.mu.Unlock()
 	return l
 }
 
@@ -305,13 +334,16 @@ func (t *task) capped() bool { return t.meta != nil && lookup(t.meta.Options, "c
 
 // end books a task's result and says so.
 func (r *Restore) end(t *task, l *loader, err error) error {
+	if err != nil {
+		l.settle()
+	}
 	res, fail := l.outcome()
 	res.add(l.before)
 	if r.o.Original && !r.o.Acknowledged() {
 		res = Result{} // the original does not know either
 	}
 	r.mu.Lock()
-	r.results[t.src] = &nsResult{Result: res, failures: fail}
+	r.results[t.src] = &nsResult{Result: res, failures: fail, whole: err == nil}
 	r.mu.Unlock()
 	r.log.Always("finished restoring %#q (%d %s, %d %s)", t.namespace(), res.Successes, tool.Plural(res.Successes, "document", "documents"),
 		res.Failures, tool.Plural(res.Failures, "failure", "failures"))

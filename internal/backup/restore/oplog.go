@@ -95,7 +95,7 @@ func (r *Restore) startReplay(ctx context.Context, t *task) (*oplogRun, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.bar = r.progress.Start("oplog", t.size)
+	o.bar = r.progress.StartBytes("oplog", t.size)
 	return o, nil
 }
 
@@ -388,7 +388,7 @@ func (o *oplogRun) indexes(c *indexCatalog, ns string, e *entry.Entry) error {
 
 func (o *oplogRun) rename(c *indexCatalog, e *entry.Entry) {
 	from := o.collection(e)
-	to, keep := o.r.rules.Namespace(e.RenameTarget())
+	to, keep := o.r.rules.Namespace(strings.Clone(e.RenameTarget())) // kept longer than the entry
 	if victim, ok := e.O.Get("dropTarget").UUID(); ok {
 		if ns := o.names[victim]; ns != "" && ns != from {
 			c.dropCollection(ns)

@@ -406,6 +406,28 @@ func (l *loader) wait() error {
 	}
 }
 
+// settle waits for the batches of a failed restore that are on the way, so that what they
+// did is counted.
+func (l *loader) settle() {
+	l.p.mu.Lock()
+	defer l.p.mu.Unlock()
+	for l.p.err != nil && l.running > 0 && l.inFlightLocked() {
+		l.p.changed.Wait()
+	}
+}
+
+// inFlightLocked says that a worker has a batch of l; those that are only ready stay where
+// they are when the pool has failed.
+func (l *loader) inFlightLocked() bool {
+	ready := 0
+	for _, b := range l.p.ready {
+		if b.l == l {
+			ready++
+		}
+	}
+	return l.running > ready
+}
+
 // abandoned says that l stopped because of another namespace.
 func (l *loader) abandoned() bool {
 	l.p.mu.Lock()

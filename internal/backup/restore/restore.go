@@ -49,6 +49,7 @@ type Restore struct {
 
 	mu       sync.Mutex
 	existing map[string]map[string]bool // collections of the server by database
+	loaders  map[string]*loader
 	results  map[string]*nsResult
 	total    Result
 }
@@ -57,13 +58,13 @@ type Restore struct {
 type nsResult struct {
 	Result
 	failures failures
-	bytes    int64
+	whole    bool // all there was is dealt with
 }
 
 // New makes a run against a connected server. progress may be nil.
 func New(o *Options, client *mongo.Client, server tool.Server, log *tool.Log, progress *tool.Progress) *Restore {
 	return &Restore{o: o, client: client, server: server, log: log, progress: progress, sessions: &sessions{client: client}, catalog: newIndexCatalog(),
-		existing: map[string]map[string]bool{}, results: map[string]*nsResult{}}
+		existing: map[string]map[string]bool{}, results: map[string]*nsResult{}, loaders: map[string]*loader{}}
 }
 
 // Run restores. The Result is right even with an error: it counts what happened until then.

@@ -38,7 +38,7 @@ func (r *Restore) restoreArchive(ctx context.Context) error {
 	switch {
 	case err == nil:
 		err = werr
-	case r.pool.error() != nil && !errors.Is(r.pool.error(), err):
+	case r.pool.error() != nil && !errors.Is(r.pool.error(), err) && !errors.Is(r.pool.error(), errDamaged):
 		err = r.pool.error() // the cause: reading only stopped because of it
 	}
 	r.pool.mu.Lock()
@@ -105,7 +105,7 @@ func (a *archiveRun) namespace(db, coll string) (archive.Sink, error) {
 		r.log.Always("restoring %#q from %#q", t.db+"."+t.dataColl(r.server), t.location)
 		l.resume()
 	}()
-	bar := r.progress.Start(t.namespace(), t.size)
+	bar := r.progress.StartBytes(t.namespace(), t.size)
 	return &archiveSink{a: a, dataSink: dataSink{r: r, t: t, l: l, bar: bar, skip: r.state.skip(t)}}, nil
 }
 
@@ -114,6 +114,9 @@ type archiveSink struct {
 	dataSink
 	a *archiveRun
 }
+
+// errDamaged stops the inserting when reading an archive has failed.
+var errDamaged = errors.New("the archive cannot be read on")
 
 // End lets the rest of the documents go. That the namespace is done is said when they are
 // inserted; reading goes on meanwhile.
@@ -135,11 +138,7 @@ func (s *archiveSink) End(ok bool) error {
 		// The namespace is damaged or the restore is ending: what became of it is said as
 		// far as it is known, and nothing more is inserted.
 		s.l.cur = nil
-		res, fail := s.l.outcome()
-		res.add(s.l.before)
-		r.mu.Lock()
-		r.results[s.t.src] = &nsResult{Result: res, failures: fail}
-		r.mu.Unlock()
+		r.pool.fail(errDamaged) // the reason is what reading returns
 		return nil
 	}
 	return s.l.end(done)

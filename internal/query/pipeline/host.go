@@ -76,6 +76,8 @@ type Host interface {
 	CollStats(ctx context.Context, ns Namespace, spec bson.Raw) (bson.Raw, error)
 	// IndexStats returns a document for each index.
 	IndexStats(ctx context.Context, ns Namespace) ([]bson.Raw, error)
+	// PlanCacheStats returns a document for each remembered plan.
+	PlanCacheStats(ctx context.Context, ns Namespace) ([]bson.Raw, error)
 	// CurrentOp returns the running operations.
 	CurrentOp(ctx context.Context, spec bson.Raw) ([]bson.Raw, error)
 }

@@ -175,6 +175,8 @@ func (h *memHost) HasUniqueIndex(_ context.Context, _ Namespace, fields []string
 	return fields[0] != "nounique", nil
 }
 
+func (h *memHost) PlanCacheStats(context.Context, Namespace) ([]bson.Raw, error) { return nil, nil }
+
 func (h *memHost) CollStats(_ context.Context, ns Namespace, _ bson.Raw) (bson.Raw, error) {
 	return bson.D("ns", ns.String(), "count", len(h.colls[ns.Coll])), nil
 }

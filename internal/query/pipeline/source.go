@@ -9,7 +9,7 @@ import (
 )
 
 // sourceStage is a first stage that makes documents: $collStats, $indexStats,
-// $currentOp, $documents.
+// $planCacheStats, $currentOp, $documents.
 type sourceStage struct {
 	name string
 	spec bson.Value
@@ -44,6 +44,24 @@ func parseIndexStats(ps *parser, name string, v bson.Value) ([]stage, error) {
 	ns := ps.o.NS
 	return []stage{&sourceStage{name, v, func(ctx context.Context, o *Options) ([]bson.Raw, error) {
 		return o.Host.IndexStats(ctx, ns)
+	}}}, nil
+}
+
+func parsePlanCacheStats(ps *parser, name string, v bson.Value) ([]stage, error) {
+	if v.Type != bson.TypeDocument {
+		return nil, mongoerr.New(mongoerr.FailedToParse, "$planCacheStats value must be an object. Found: %s", v.Type)
+	}
+	for k, e := range v.Doc().Elems() {
+		if k != "allHosts" || e.Type != bson.TypeBool {
+			return nil, mongoerr.New(mongoerr.FailedToParse, "$planCacheStats parameters object may contain only 'allHosts' field with a boolean. Found: %s", k)
+		}
+		if e.Bool() {
+			return nil, mongoerr.New(4503200, "$planCacheStats stage supports allHosts parameter only for sharded clusters")
+		}
+	}
+	ns := ps.o.NS
+	return []stage{&sourceStage{name, v, func(ctx context.Context, o *Options) ([]bson.Raw, error) {
+		return o.Host.PlanCacheStats(ctx, ns)
 	}}}, nil
 }
 

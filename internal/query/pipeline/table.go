@@ -51,7 +51,7 @@ func Table() []Row {
 		{Name: "$match", Since: "2.2", Help: "filter", parse: parseMatch},
 		{Name: "$merge", Since: "4.2", Help: "write into a collection", parse: parseMerge, last: true},
 		{Name: "$out", Since: "2.6", Help: "replace a collection", parse: parseOut, last: true},
-		{Name: "$planCacheStats", Since: "4.2", Status: expr.Missing},
+		{Name: "$planCacheStats", Since: "4.2", Help: "remembered plans", parse: parsePlanCacheStats, first: true, unstable: true},
 		{Name: "$project", Since: "2.2", Help: "choose and compute fields", parse: parseProject},
 		{Name: "$querySettings", Since: "8.0", Status: expr.Missing},
 		{Name: "$queryStats", Since: "6.0.7", Status: expr.Missing},

@@ -3,6 +3,9 @@ package plan
 import (
 	"container/list"
 	"sync"
+	"time"
+
+	"github.com/cairndb/cairn/internal/bson"
 )
 
 // cacheSize is how many shapes of one collection are remembered.
@@ -29,6 +32,54 @@ type cacheEntry struct {
 	winner string
 	works  int64
 	active bool
+	about  Description
+}
+
+// Description is what an entry is shown with.
+type Description struct {
+	Shape   string
+	Query   bson.Raw // {query, sort, projection} of the operation that made it
+	Plan    bson.Raw // the winner's stages
+	Created time.Time
+}
+
+// CacheEntry is one remembered shape.
+type CacheEntry struct {
+	Description
+	Key    string
+	Active bool
+	Works  int64
+}
+
+// Describe notes what the entry of key is shown with.
+func (c *Cache) Describe(key string, d Description) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if el := c.mu.entries[key]; el != nil {
+		el.Value.(*cacheEntry).about = d
+	}
+}
+
+// Entries returns what is remembered of this version of the catalog, newest use first.
+func (c *Cache) Entries(version uint64) (out []CacheEntry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.resetLocked(version)
+	for el := c.mu.lru.Front(); el != nil; el = el.Next() {
+		e := el.Value.(*cacheEntry)
+		out = append(out, CacheEntry{e.about, e.key, e.active, e.works})
+	}
+	return out
+}
+
+// Remove forgets a shape.
+func (c *Cache) Remove(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if el := c.mu.entries[key]; el != nil {
+		delete(c.mu.entries, key)
+		c.mu.lru.Remove(el)
+	}
 }
 
 // Lookup returns the winner for key (Signature of a solution) and the work after which
