@@ -93,9 +93,9 @@ func runDump(args []string, original bool) int {
 		log.Always("%s", w)
 	}
 	toolProcess(opts.General.MaxProcs)
-	if opts.Compresses() {
-		debug.SetGCPercent(80) // the encoders' tables are a large live heap already
-	}
+	// What is garbage here are a few large buffers without pointers: collecting it costs
+	// next to nothing, so it is done as often as it takes to stay small.
+	debug.SetMemoryLimit(64 << 20)
 	ctx, stop := tool.WithSignals(context.Background(), log, func() { os.Exit(exitFailure) })
 	defer stop()
 	progress := toolProgress(log, original)

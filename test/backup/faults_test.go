@@ -67,6 +67,7 @@ func checkIDs(t *testing.T, data []byte, n int) {
 
 // What happens to the cursor in the middle of a collection loses and doubles nothing.
 func TestInterruptedCursor(t *testing.T) {
+	t.Parallel()
 	const n = 8000
 	for name, c := range map[string]struct {
 		args []string
@@ -149,6 +150,7 @@ func idleCursors(c *mongo.Client) (ids bson.A, err error) {
 
 // A server that is restarted in the middle is read on from where it was.
 func TestServerRestart(t *testing.T) {
+	t.Parallel()
 	const n = 8000
 	o := cairn.Options{Dir: t.TempDir(), ReplSet: "rs", CacheBytes: 16 << 20, OplogBytes: 16 << 20}
 	db, err := cairn.Open(o)
@@ -180,6 +182,7 @@ func TestServerRestart(t *testing.T) {
 
 // Without an oplog, a collection that goes away while it is read is not in the dump by half.
 func TestDroppedIsNotByHalf(t *testing.T) {
+	t.Parallel()
 	uri := cairntest.Start(t)
 	c := connect(t, uri)
 	fill(t, c, "d", "c", 4000)
@@ -205,6 +208,7 @@ func TestDroppedIsNotByHalf(t *testing.T) {
 
 // A full disk is an error, and nothing is left that looks like a dump.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	if _, err := os.Stat("/dev/full"); err != nil {
 		t.Skip("there is no /dev/full on this system")
 	}
@@ -228,6 +232,7 @@ func TestFullDisk(t *testing.T) {
 
 // A signal ends the dump, without a file that has a final name.
 func TestSignal(t *testing.T) {
+	t.Parallel()
 	uri := cairntest.Start(t, cairntest.ReplSet("rs"))
 	c := connect(t, uri)
 	for n := range 5 {
@@ -287,6 +292,7 @@ func TestMain(m *testing.M) {
 // A process that is killed leaves no file with a final name, unless it was naming them;
 // with --resume the next run ends what it began, and does not read again what was whole.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	uri := cairntest.Start(t, cairntest.ReplSet("rs"))
 	c := connect(t, uri)
 	for n := range 8 {
@@ -335,6 +341,7 @@ func TestKill(t *testing.T) {
 
 // Resuming keeps what is whole, refuses other options, and captures the oplog without a hole.
 func TestResume(t *testing.T) {
+	t.Parallel()
 	uri := cairntest.Start(t, cairntest.ReplSet("rs"))
 	c := connect(t, uri)
 	for n := range 4 {

@@ -107,6 +107,7 @@ func wipe(t testing.TB, c *mongo.Client) {
 }
 
 func TestRoundTrip(t *testing.T) {
+	t.Parallel()
 	uri := cairntest.Start(t, cairntest.ReplSet("rs"))
 	c := connect(t, uri)
 	everything(t, c)
@@ -186,6 +187,7 @@ func documentsOf(t testing.TB, c *mongo.Client, coll string) string {
 
 // The files are what the standard tools make of them.
 func TestStandardToolsRead(t *testing.T) {
+	t.Parallel()
 	uri := cairntest.Start(t)
 	c := connect(t, uri)
 	var docs []any

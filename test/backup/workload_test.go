@@ -30,6 +30,7 @@ var (
 // writer notes the state after the dump's end is known to have passed, on a copy that is
 // frozen because the writer stops within the dump.
 func TestDumpUnderWrites(t *testing.T) {
+	t.Parallel()
 	seeds := []uint64{*seed}
 	if *seed == 0 {
 		seeds = nil

@@ -232,7 +232,7 @@ func (d *Dump) complete(arch *archiveOut) error {
 			return fmt.Errorf("the dump is not whole: %#q was not written", i.dataNamespace())
 		}
 		d.result.Documents += i.docs
-		if i.hasData && i.db != "" {
+		if i.hasData && i.db != "" && (!i.isView() || d.opts.Output.ViewsAsCollections) {
 			d.result.Collections++
 		}
 	}
@@ -595,7 +595,7 @@ func (d *Dump) pump(ctx context.Context, i *intent, scans []*scan, w sink, bar *
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	chunks := make(chan *chunk, 1)
+	chunks := make(chan *chunk)
 	var readers sync.WaitGroup
 	for _, s := range scans {
 		s.out = chunks

@@ -185,9 +185,6 @@ func (o *Options) method() method {
 	return m
 }
 
-// Compresses says whether the output is compressed.
-func (o *Options) Compresses() bool { return o.method() != methodNone }
-
 // root is the output directory.
 func (o *Options) root() string {
 	if o.Output.Out == "" {

@@ -22,8 +22,9 @@ const (
 	// replySize is what a reply of the server should have: large enough that its round
 	// trip costs nothing beside it, small enough that replies do not make up the memory.
 	replySize = 512 << 10
-	// firstBatch is how many documents the first reply has, before their size is known.
-	firstBatch = 101
+	// firstBatch is how many documents the first reply has, before their size is known: few,
+	// as they may be large.
+	firstBatch = 16
 	// maxDocument is the longest document a server sends: its limit, and the room it
 	// leaves for what it adds itself.
 	maxDocument = 16<<20 + 64<<10
