@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -34,6 +35,7 @@ func runRestore(args []string, original bool) int {
 	}
 	toolProcess(o.General.MaxProcs)
 	o.Stdin = os.Stdin
+	o.Memory = func(n int64) { debug.SetMemoryLimit(n) } // what is garbage goes back to the system before that
 	ctx, stop := tool.WithSignals(context.Background(), log, func() { os.Exit(exitFailure) })
 	defer stop()
 	client, err := o.Connect(ctx)

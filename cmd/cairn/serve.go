@@ -119,6 +119,7 @@ func serve(s *node.Settings, prog string) error {
 		}
 		defer os.Remove(s.PidFile)
 	}
+	releaseProgram()
 	announce(s, n, out)
 	why := waitForEnd(sigs, stop, n, rotate, log)
 	log.Info("shutting down", "reason", why)

@@ -79,7 +79,7 @@ func parseCollMod(mods bson.Raw) (*collMod, error) {
 				continue
 			}
 			opts.Append(key, v)
-		case "isTimeseriesNamespace": // a router says so of what it asks for
+		case "isTimeseriesNamespace", "timeseriesBucketsMayHaveMixedSchemaData": // for routers and for other planners
 		case "clusteredIndex":
 			return nil, mongoerr.New(mongoerr.InvalidOptions, "%s is not supported by this version of Cairn", key)
 		default:

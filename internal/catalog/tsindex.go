@@ -198,3 +198,47 @@ func (ts *Timeseries) seriesKey(key bson.Raw) (bson.Raw, bool) {
 	}
 	return b.Finish(), half == ""
 }
+
+// BucketMatch is a filter on buckets that lets through every bucket with a measurement that f
+// matches, and maybe others: what f says of the meta field, and the bounds of its time. Empty
+// if it says nothing of either.
+func (ts *Timeseries) BucketMatch(f bson.Raw) bson.Raw {
+	var all []bson.Raw
+	ts.bucketMatch(f, &all)
+	switch len(all) {
+	case 0:
+		return bson.Empty
+	case 1:
+		return all[0]
+	}
+	return bson.D("$and", all)
+}
+
+func (ts *Timeseries) bucketMatch(f bson.Raw, all *[]bson.Raw) {
+	for k, v := range f.Elems() {
+		switch {
+		case k == "$and" && v.Type == bson.TypeArray:
+			for e := range v.Doc().Values() {
+				ts.bucketMatch(e.Doc(), all)
+			}
+		case k == "$or" || ts.isMeta(k):
+			if m, ok := ts.MetaFilter(bson.NewBuilder(nil).Append(k, v).Finish()); ok {
+				*all = append(*all, m)
+			}
+		case k == ts.TimeField && v.Type == bson.TypeDate:
+			*all = append(*all, bson.D(minPath+k, bson.D("$lte", v)), bson.D(maxPath+k, bson.D("$gte", v)))
+		case k == ts.TimeField:
+			for op, t := range v.Doc().Elems() {
+				if t.Type != bson.TypeDate {
+					continue
+				}
+				if op == "$lt" || op == "$lte" || op == "$eq" {
+					*all = append(*all, bson.D(minPath+k, bson.D("$lte", t)))
+				}
+				if op == "$gt" || op == "$gte" || op == "$eq" {
+					*all = append(*all, bson.D(maxPath+k, bson.D("$gte", t)))
+				}
+			}
+		}
+	}
+}

@@ -81,9 +81,8 @@ func (c *Ctx) run() (err error) {
 	if err := c.checkGeneric(); err != nil {
 		return err
 	}
-	c.Op = c.Node.Ops.Begin(c.Context, c.Client.ID(), c.Client.RemoteAddr())
+	c.Op = c.Node.Ops.Begin(c.Context, c.Client.ID(), c.Client.RemoteAddr(), c.Client.Metadata(), c.Generic.LSID)
 	defer c.Op.End()
-	c.Op.Metadata, c.Op.LSID = c.Client.Metadata(), c.Generic.LSID
 	c.Op.SetMaxTime(c.Generic.MaxTime)
 	if id, ok := c.Generic.LSID.Get("id").UUID(); ok {
 		c.Node.Sessions.Touch(id, c.Op.Start)

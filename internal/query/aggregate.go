@@ -161,6 +161,12 @@ func (l *Local) CheckView(ns Namespace, on string, stages bson.Raw) error {
 // onView puts a view's pipeline in front of p.
 func (h *host) onView(t *target, p *pipeline.Pipeline) (*pipeline.Pipeline, error) {
 	var specs []bson.Raw
+	if buckets := h.l.seriesBuckets(t.ns); buckets != nil {
+		find, _ := p.SplitFind()
+		if f := buckets.Options.Timeseries.BucketMatch(find.Filter); !f.IsEmpty() {
+			specs = append(specs, bson.D("$match", f))
+		}
+	}
 	for v := range t.view.Pipeline.Raw().Values() {
 		specs = append(specs, v.Doc())
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
@@ -42,7 +43,7 @@ type Cursor struct {
 	inUse    *OpContext
 	killed   bool
 	batches  int64
-	returned int64
+	returned atomic.Int64 // counted outside of the registry's lock
 }
 
 // CursorStats are the figures of serverStatus's metrics.cursor.
@@ -244,7 +245,7 @@ func (c *Cursors) Reap(now time.Time) int {
 
 func (cur *Cursor) info() CursorInfo {
 	return CursorInfo{ID: cur.ID, NS: cur.NS, LSID: cur.LSID, Created: cur.Created, LastAccess: cur.lastUse,
-		Batches: cur.batches, Returned: cur.returned, NoTimeout: cur.NoTimeout, Tailable: cur.Tailable,
+		Batches: cur.batches, Returned: cur.returned.Load(), NoTimeout: cur.NoTimeout, Tailable: cur.Tailable,
 		AwaitData: cur.AwaitData, Idle: cur.inUse == nil, Command: cur.Command}
 }
 

@@ -454,7 +454,8 @@ func (l *Local) firstBatch(op *OpContext, src batchSource, spec cursorSpec, out 
 		op.Stats.Exhausted = true
 	} else {
 		cur := &Cursor{NS: spec.ns, LSID: cloned(op.LSID), ConnID: op.ConnID, TxnNumber: -1, NoTimeout: spec.noTimeout,
-			Tailable: spec.tailable, AwaitData: spec.await, source: src, returned: b.n}
+			Tailable: spec.tailable, AwaitData: spec.await, source: src}
+		cur.returned.Store(b.n)
 		if op.MaxTime > 0 {
 			cur.maxTime = max(op.MaxTime-time.Since(op.Now), time.Millisecond)
 		}

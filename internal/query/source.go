@@ -179,7 +179,7 @@ func (l *Local) GetMore(op *OpContext, r *GetMoreRequest, out *bson.Builder) err
 		return err
 	}
 	out.End()
-	cur.returned += b.n
+	cur.returned.Add(b.n)
 	op.Stats.NReturned, op.Stats.CursorID, op.Stats.Exhausted = b.n, cur.ID, done
 	if cur.maxTime > 0 {
 		cur.maxTime = max(cur.maxTime-time.Since(op.Now), time.Millisecond)

@@ -55,8 +55,9 @@ func NewOperations() *Operations {
 }
 
 // Begin registers an operation that lives until End. ctx ends when the client is gone.
-func (r *Operations) Begin(ctx context.Context, connID int64, client string) *Operation {
-	op := &Operation{ID: r.nextID.Add(1), ConnID: connID, Client: client, Start: time.Now(), reg: r}
+// What others look at, who it is of and in which session, is there from the start.
+func (r *Operations) Begin(ctx context.Context, connID int64, client string, metadata, lsid bson.Raw) *Operation {
+	op := &Operation{ID: r.nextID.Add(1), ConnID: connID, Client: client, Metadata: metadata, LSID: lsid, Start: time.Now(), reg: r}
 	op.ctx.Init(ctx, time.Time{})
 	op.Query = &op.query
 	op.Query.Ctx, op.Query.OpID, op.Query.ConnID, op.Query.Now = &op.ctx, int64(op.ID), connID, op.Start

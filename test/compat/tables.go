@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -43,7 +44,9 @@ func sections() ([]section, error) {
 		{"Accumulators", "", "error 15952, \"unknown group operator\"", rows(accum.Table(), func(r accum.Op) entry {
 			return entry{name: r.Name, since: r.Since, help: r.Help, missing: r.Status == expr.Missing}
 		})},
-		{"Index kinds", "", "`CannotCreateIndex` 67", indexKinds()},
+		{"Index kinds", "Indexes with a collation need its tables, see QUERY.md. Without them they are kept as the kinds below are.",
+			"`CannotCreateIndex` 67 for `clustered` and for a unique one; any other is *kept*: checked, filled in, listed, dumped and restored with all its options, named in the `note` of " +
+				"createIndexes' reply, without entries and used by no plan. A hint at it, `$text`, `$near`, `$nearSphere` and `$geoNear` give MongoDB's error for an index that is not there", indexKinds()},
 		{"Server parameters", "", "`InvalidOptions` 72", params},
 		{"Command line options", "Of `cairn serve`, and of a link named `mongod`. Every other option or setting of mongod is refused by name with exit code 2.", "", options()},
 	}, nil
@@ -153,10 +156,16 @@ func indexKinds() []entry {
 		{"clustered", "5.3", "the collection itself is ordered by _id", index(bson.D("_id", 1), "clustered", true, "unique", true)},
 		{"with a collation", "3.4", "in the order of a language", index(a, "collation", bson.D("locale", "de"))},
 	}, func(spec bson.Raw) error {
-		_, err := catalog.ParseIndexSpec(spec)
+		s, err := catalog.ParseIndexSpec(spec)
+		if err == nil && s.Kept() {
+			err = errKept
+		}
 		return err
 	})
 }
+
+// errKept is for kinds that are taken but have no engine.
+var errKept = errors.New("kept without an engine")
 
 // parameters asks a node in memory, as each room adds its own.
 func parameters() ([]entry, error) {

@@ -272,3 +272,30 @@ func TestSeriesGoTwoWays(t *testing.T) {
 		}
 	}
 }
+
+// TestSeriesInsertsAreRetryable: a statement that is sent again is not done again, whether its
+// measurement began a bucket or joined one.
+func TestSeriesInsertsAreRetryable(t *testing.T) {
+	n := startNode(t)
+	mustRun(t, n, "d", bson.D("create", "s", "timeseries", bson.D("timeField", "t", "metaField", "m")))
+	lsid := bson.D("id", bson.UUID{1, 2, 3})
+	for txn := range int64(3) {
+		docs := []bson.Raw{
+			bson.D("_id", 10*txn, "t", bson.DateTime(1714557600000), "m", "a"),
+			bson.D("_id", 10*txn+1, "t", bson.DateTime(1714557601000), "m", "a"),
+			bson.D("_id", 10*txn+2, "t", bson.DateTime(1714557601000), "m", "b"),
+		}
+		cmd := bson.D("insert", "s", "documents", docs, "lsid", lsid, "txnNumber", txn)
+		for range 3 {
+			if got, _ := mustRun(t, n, "d", cmd).Get("n").AsInt64(); got != 3 {
+				t.Errorf("n is %d", got)
+			}
+		}
+	}
+	if got, _ := mustRun(t, n, "d", bson.D("count", "s")).Get("n").AsInt64(); got != 9 {
+		t.Errorf("%d measurements, not 9", got)
+	}
+	if got, _ := mustRun(t, n, "d", bson.D("count", "system.buckets.s")).Get("n").AsInt64(); got != 2 {
+		t.Errorf("%d buckets, not 2", got)
+	}
+}

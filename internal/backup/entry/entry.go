@@ -68,6 +68,9 @@ func (e *Entry) ID() bson.Value {
 	return e.O.Get("_id")
 }
 
+// StringID is the _id of a document whose _id is a string, else "".
+func (e *Entry) StringID() string { return text(e.ID()) }
+
 // Place names the entry in messages: its ts:inc, kind and namespace.
 func (e *Entry) Place() string { return place(e.OpTime, e.Kind.String(), e.NS) }
 
@@ -126,10 +129,10 @@ func parse(raw bson.Raw, at OpTime) (Entry, error) {
 			e.Wall = v.Date()
 		case "op":
 			bad = v.Type != bson.TypeString
-			op = v.Str()
+			op = text(v)
 		case "ns":
 			bad = v.Type != bson.TypeString
-			e.NS = v.Str()
+			e.NS = text(v)
 		case "ui":
 			u, ok := v.UUID()
 			bad = !ok
@@ -177,6 +180,15 @@ func parse(raw bson.Raw, at OpTime) (Entry, error) {
 	}
 	e.Kind = k
 	return e, e.split()
+}
+
+// text is a string's. Bytes that were not validated must not be taken for one of another
+// type, whose parts are only known to be there after that.
+func text(v bson.Value) string {
+	if v.Type != bson.TypeString {
+		return ""
+	}
+	return v.Str()
 }
 
 func number(v bson.Value) (n int64, bad bool) {

@@ -114,7 +114,7 @@ func (r *Rules) mapOps(e Entry) (Entry, bool, error) {
 // mapView filters a write to system.views by the name of the view, and renames the view
 // and what it reads.
 func (r *Rules) mapView(e Entry) (Entry, bool, error) {
-	id := e.ID().Str()
+	id := e.StringID()
 	to, keep := r.Namespace(id)
 	if !keep {
 		return e, false, nil

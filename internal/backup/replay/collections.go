@@ -17,6 +17,7 @@ type collection struct {
 	// oneBucket keeps all its writes in order: capped collections, those of a collation
 	// in which different _ids are equal, and the system's.
 	oneBucket bool
+	capped    bool
 	number    uint64
 	view      bool
 	source    bson.UUID // the source's, zero if not known
@@ -62,7 +63,7 @@ func (cs *collections) load(ctx context.Context, db string) error {
 	for _, i := range infos {
 		c := cs.put(db+"."+i.name, i.uuid)
 		c.view = i.view
-		c.oneBucket = c.oneBucket || i.ordered
+		c.oneBucket, c.capped = c.oneBucket || i.ordered, i.capped
 		if u, ok := cs.named[c.ns]; ok && !i.view {
 			c.source = u
 			cs.bySource[u] = c

@@ -17,7 +17,7 @@ func ownDocument(e *entry.Entry) string {
 	if e.DB != "admin" || e.Coll != "system.version" {
 		return ""
 	}
-	switch e.ID().Str() {
+	switch e.StringID() {
 	case "featureCompatibilityVersion":
 		return "featureCompatibilityVersion: the target keeps its own"
 	case "shardIdentity", "minOpTimeRecovery":
@@ -205,7 +205,8 @@ func (r *Replayer) create(e *entry.Entry) (int, string, error) {
 	c := cs.put(strings.Clone(ns), uuid)
 	c.view = o.Has("viewOn")
 	loc := o.Get("collation").Doc().Get("locale").Str()
-	c.oneBucket = c.oneBucket || o.Get("capped").Truthy() || (loc != "" && loc != "simple")
+	c.capped = o.Get("capped").Truthy()
+	c.oneBucket = c.oneBucket || c.capped || (loc != "" && loc != "simple")
 	if c.view {
 		c.uuid, c.sendUUID = bson.UUID{}, false
 	}
@@ -244,7 +245,7 @@ func (r *Replayer) reload(db string, c *collection) error {
 	for _, i := range infos {
 		if db+"."+i.name == c.ns {
 			n := r.colls.put(c.ns, i.uuid)
-			n.oneBucket = n.oneBucket || i.ordered
+			n.oneBucket, n.capped = n.oneBucket || i.ordered, i.capped
 			r.colls.adopt(n, src)
 		}
 	}
@@ -373,7 +374,7 @@ func (t *target) databases(ctx context.Context) ([]string, error) {
 // view applies a write to system.views.
 func (r *Replayer) view(e *entry.Entry) error {
 	cs := r.colls
-	ns := e.ID().Str()
+	ns := e.StringID()
 	if cs.byName[e.DB+".system.views"] == nil && e.Kind == entry.Insert {
 		if err := r.target.create(r.ctx, e.DB, bson.D("create", "system.views"), bson.UUID{}); err != nil && !isCode(err, codeNamespaceExists) {
 			return err

@@ -90,7 +90,7 @@ func TestServerRestarts(t *testing.T) {
 				want = got
 			}
 			if got != want {
-				t.Errorf("got\n%s\nwant\n%s", got, want)
+				t.Error(differ(got, want))
 			}
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
@@ -193,4 +194,21 @@ func optime(t testing.TB, raw bson.Raw) entry.OpTime {
 		t.Fatal(err)
 	}
 	return e.OpTime
+}
+
+// differ shows the lines in which two states differ.
+func differ(got, want string) string {
+	var out []string
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for _, l := range g {
+		if !slices.Contains(w, l) {
+			out = append(out, "got  "+l)
+		}
+	}
+	for _, l := range w {
+		if !slices.Contains(g, l) {
+			out = append(out, "want "+l)
+		}
+	}
+	return strings.Join(out, "\n")
 }

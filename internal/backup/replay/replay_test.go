@@ -340,3 +340,21 @@ func TestLargeDocuments(t *testing.T) {
 		t.Errorf("%d documents", n)
 	}
 }
+
+// TestCappedOverNewerData replays a MongoDB's log, which has no record ids, from the
+// middle over its end: what was forgotten stays forgotten.
+func TestCappedOverNewerData(t *testing.T) {
+	lines := []string{`"op": "c", "ns": "d.$cmd", "ui": U1, "o": {"create": "c", "capped": true, "size": 4096, "max": 5}`}
+	for i := range 20 {
+		lines = append(lines, fmt.Sprintf(`"op": "i", "ns": "d.c", "ui": U1, "o": {"_id": %d}`, i))
+	}
+	log := script(lines...)
+	c := server(t)
+	replayAll(t, Options{Client: c}, log)
+	for from := range log {
+		replayAll(t, Options{Client: c, Resume: true, BatchBytes: 100 + 37*from}, log[from:])
+		if got := ids(t, c, "d", "c"); got != "15 16 17 18 19" {
+			t.Errorf("from %d: %s", from, got)
+		}
+	}
+}

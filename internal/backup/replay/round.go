@@ -67,6 +67,14 @@ func (r *round) endJoin()   { r.inTxn, r.join = false, -1 }
 
 // add encodes a write as the target takes it.
 func (r *round) add(e *entry.Entry, c *collection, t *target) {
+	if c.capped && e.Kind == entry.Insert && e.RID == 0 && t.cairn {
+		// The order of a capped collection is that of the inserts, and decides what it
+		// forgets. A server that gives no record ids would put the document at the end, also
+		// where a newer copy of it is in the middle.
+		del := *e
+		del.Kind, del.O = entry.Delete, bson.NewBuilder(nil).Append("_id", e.ID()).Finish()
+		r.add(&del, c, t)
+	}
 	o := op{off: len(r.buf), kind: e.Kind, coll: c, at: e.OpTime, doc: hashDoc(c, e.ID())}
 	o.bucket = uint16(o.doc % buckets)
 	b := &r.b

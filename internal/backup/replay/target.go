@@ -79,6 +79,7 @@ type info struct {
 	name    string
 	uuid    bson.UUID
 	view    bool
+	capped  bool
 	ordered bool // its writes must stay in order among each other
 }
 
@@ -95,7 +96,8 @@ func (t *target) list(ctx context.Context, db string) ([]info, error) {
 		i.uuid, _ = doc.Path("info.uuid").UUID()
 		opts := doc.Get("options").Doc()
 		loc := opts.Get("collation").Doc().Get("locale").Str()
-		i.ordered = opts.Get("capped").Truthy() || (loc != "" && loc != "simple")
+		i.capped = opts.Get("capped").Truthy()
+		i.ordered = i.capped || (loc != "" && loc != "simple")
 		if doc.Get("type").Str() != "timeseries" { // its buckets are listed by themselves
 			all = append(all, i)
 		}

@@ -38,6 +38,7 @@ func kindOfName(name string) string {
 // A bit flipped anywhere in an object of any kind, an object cut short at any length, or one that
 // is another's copy, is found and named by verify; reading it never gives wrong bytes.
 func TestDamageIsNamed(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	for _, enc := range []bool{false, true} {
 		r, m, streams := everyKind(t, func(o *InitOptions) {
@@ -56,7 +57,7 @@ func TestDamageIsNamed(t *testing.T) {
 			}
 			kindsSeen[kind]++
 			bad := map[string][]byte{"empty": {}, "cut by one byte": good[:len(good)-1], "cut in half": good[:len(good)/2], "longer": append(bytes.Clone(good), 0)}
-			step := max(1, len(good)/14)
+			step := max(1, len(good)*thin/14)
 			for at := 0; at < len(good); at += step {
 				flipped := bytes.Clone(good)
 				flipped[at] ^= 1 << (at % 8)

@@ -46,8 +46,9 @@ type LockInfo struct {
 	Created time.Time     `json:"created,omitzero"` // by the store's clock; zero in the first object
 	Seen    []string      `json:"seen,omitempty"`   // lists of condemned packs that the holder respects
 
-	Refreshed time.Time `json:"-"` // by the store's clock
-	Stale     string    `json:"-"` // why it counts no more; "" if it does
+	// Of a lock that was read; not in its object.
+	Refreshed time.Time `json:"refreshed,omitzero"` // by the store's clock
+	Stale     string    `json:"stale,omitempty"`    // why it counts no more; "" if it does
 }
 
 func (l *LockInfo) String() string {
@@ -292,7 +293,7 @@ func (r *Repo) readLock(ctx context.Context, id string, o objectInfo, storeNow t
 		}
 		info = LockInfo{Kind: Exclusive, Owner: "unknown: " + err.Error(), TTL: r.opts.LockTTL}
 	}
-	info.ID, info.Refreshed = id, o.modTime
+	info.ID, info.Refreshed, info.Stale = id, o.modTime, ""
 	if info.Created.IsZero() {
 		info.Created = o.modTime
 	}

@@ -68,6 +68,7 @@ func TestLockKinds(t *testing.T) {
 
 // Of many takers at once never two hold an exclusive lock, and all get it in the end.
 func TestExclusiveRace(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	r := newRepo(t)
 	var wg sync.WaitGroup

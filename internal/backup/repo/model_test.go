@@ -15,6 +15,7 @@ import (
 // model that is a map of what was signed off, on the test's own clock. A deletion that crashed may
 // have happened; all else must be exactly as in the model.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	rapid.Check(t, func(t *rapid.T) {
 		c := newClock()

@@ -22,9 +22,14 @@ import (
 // Requests counts what was asked of the store since the repository was opened, retries
 // included. BytesUp and BytesDown are the objects' bytes.
 type Requests struct {
-	Put, Get, Head, List, Delete int64
-	Retries                      int64
-	BytesUp, BytesDown           int64
+	Put       int64 `json:"put"`
+	Get       int64 `json:"get"`
+	Head      int64 `json:"head"`
+	List      int64 `json:"list"`
+	Delete    int64 `json:"delete"`
+	Retries   int64 `json:"retries"`
+	BytesUp   int64 `json:"bytesUp"`
+	BytesDown int64 `json:"bytesDown"`
 }
 
 // Retry says how often a request that failed for a reason that may pass is tried. The zero

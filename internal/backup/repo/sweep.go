@@ -23,17 +23,23 @@ type SweepOptions struct {
 
 // SweepStats counts what a sweep did, or in a dry run would do. Sizes are of objects in the store.
 type SweepStats struct {
-	Packs, PackBytes         int64 // there before
-	Unused, UnusedBytes      int64 // packs without a chunk in use
-	Repacked, RepackedBytes  int64 // packs whose rest is written anew
-	RewrittenBytes           int64 // chunks, uncompressed, that are written anew
-	Young                    int64 // packs left alone: they may belong to a backup that is running
-	Deleted, DeletedBytes    int64 // packs deleted now (in a dry run: that would be, if no writer is in the way)
-	Condemned                int64 // packs left for the next sweep, as somebody may still read them
-	IndexesBefore, Indexes   int64 // index objects
-	Rescued                  int64 // packs that were condemned and are in use again
-	WaitingFor               []LockInfo
-	TemporaryFiles, Unlisted int64 // left-overs of interrupted uploads; packs that no index lists
+	Packs          int64      `json:"packs"` // there before
+	PackBytes      int64      `json:"packBytes"`
+	Unused         int64      `json:"unused"` // packs without a chunk in use
+	UnusedBytes    int64      `json:"unusedBytes"`
+	Repacked       int64      `json:"repacked"` // packs whose rest is written anew
+	RepackedBytes  int64      `json:"repackedBytes"`
+	RewrittenBytes int64      `json:"rewrittenBytes"` // chunks, uncompressed, that are written anew
+	Young          int64      `json:"young"`          // packs left alone: they may belong to a backup that is running
+	Deleted        int64      `json:"deleted"`        // packs deleted now (in a dry run: that would be, if nobody is in the way)
+	DeletedBytes   int64      `json:"deletedBytes"`
+	Condemned      int64      `json:"condemned"`     // packs left for the next sweep, as somebody may still read them
+	IndexesBefore  int64      `json:"indexesBefore"` // index objects
+	Indexes        int64      `json:"indexes"`
+	Rescued        int64      `json:"rescued"`              // packs that were condemned and are in use again
+	WaitingFor     []LockInfo `json:"waitingFor,omitempty"` // whose holders are why packs stay condemned
+	TemporaryFiles int64      `json:"temporaryFiles"`       // left-overs of interrupted uploads, removed
+	Unlisted       int64      `json:"unlisted"`             // packs that no index lists
 }
 
 // smallIndex is the size below which index objects are merged, when there are mergeFrom of them.

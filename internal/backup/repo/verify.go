@@ -70,10 +70,16 @@ type VerifyOptions struct {
 
 // VerifyStats counts what was checked.
 type VerifyStats struct {
-	Objects, Packs, PacksRead, PacksToRead int64
-	BytesRead                              int64
-	Chunks, ChunksInUse                    int64
-	Manifests, Findings, Notes             int64
+	Objects     int64 `json:"objects"`
+	Packs       int64 `json:"packs"`
+	PacksRead   int64 `json:"packsRead"`
+	PacksToRead int64 `json:"packsToRead"`
+	BytesRead   int64 `json:"bytesRead"`
+	Chunks      int64 `json:"chunks"`
+	ChunksInUse int64 `json:"chunksInUse"`
+	Manifests   int64 `json:"manifests"`
+	Findings    int64 `json:"findings"`
+	Notes       int64 `json:"notes"`
 }
 
 // Verify checks the repository and reports everything that is wrong, in no case stopping at the

@@ -51,10 +51,16 @@ func (r *Restore) restoreData(ctx context.Context) error {
 	producers := r.o.Output.NumParallelCollections
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	var memory func(int64)
+	if r.o.Memory != nil {
+		base := r.baseMemory()
+		r.o.Memory(base)
+		memory = func(n int64) { r.o.Memory(base + n) }
+	}
 	r.pool = newPool(ctx, r.client, r.server, r.log, all, producers, insertOptions{
 		writeConcern: r.writeConcern(), unacknowledged: !r.o.Acknowledged(),
 		bypassValidation: r.o.Output.BypassDocumentValidation, objcheck: r.o.Input.Objcheck,
-		stopOnError: r.o.Output.StopOnError, logEach: r.o.Original, retry: retryFor, sessions: r.sessions,
+		stopOnError: r.o.Output.StopOnError, logEach: r.o.Original, retry: retryFor, sessions: r.sessions, memory: memory,
 	})
 	var err error
 	if r.archive != nil {
@@ -73,6 +79,24 @@ func (r *Restore) restoreData(ctx context.Context) error {
 		r.tellUnfinished()
 	}
 	return err
+}
+
+// baseMemory is what a restore of small documents needs: buffers, their copies and the
+// garbage between two collections of it, and the windows of packed files.
+func (r *Restore) baseMemory() int64 {
+	all, _ := r.workers()
+	producers := int64(r.o.Output.NumParallelCollections)
+	n := int64(32<<20) + (producers+4*int64(all)+2)*batchBytes*3/2 + producers*blockSize
+	packed := int64(0)
+	for _, t := range r.plan.tasks {
+		if t.form == zstandard {
+			packed = producers
+		}
+	}
+	if r.archive != nil {
+		packed = 1
+	}
+	return n + packed*(24<<20)
 }
 
 // sumUp adds up what the loaders did, also those that did not come to their end.
@@ -191,7 +215,7 @@ func (r *Restore) restoreFile(ctx context.Context, t *task) error {
 	if err != nil {
 		return err
 	}
-	bar := r.progress.Start(t.namespace(), t.size)
+	bar := r.progress.StartBytes(t.namespace(), t.size)
 	defer bar.Done()
 	sink := &dataSink{r: r, t: t, l: l, bar: bar, in: in, skip: r.state.skip(t)}
 	err = readDocuments(in, maxDocument, sink.Documents)

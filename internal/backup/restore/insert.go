@@ -35,6 +35,7 @@ type insertOptions struct {
 	logEach          bool // a line for each refused document, as the original
 	retry            time.Duration
 	sessions         *sessions
+	memory           func(bytes int64) // nil, or told what large documents need
 }
 
 // failures tell of the documents that a namespace did not take.

@@ -95,7 +95,7 @@ func (r *Restore) startReplay(ctx context.Context, t *task) (*oplogRun, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.bar = r.progress.Start("oplog", t.size)
+	o.bar = r.progress.StartBytes("oplog", t.size)
 	return o, nil
 }
 

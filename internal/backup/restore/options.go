@@ -96,6 +96,9 @@ type Options struct {
 	Original bool      // called as mongorestore: the original's behaviour, always
 	Target   string    // directory or file, "" if none was named, "-" for standard input
 	Stdin    io.Reader // what "-" reads
+	// Memory, if set, is told how many bytes the restore needs, and again when large
+	// documents make it more.
+	Memory func(bytes int64)
 
 	workersSet bool
 }

@@ -12,7 +12,7 @@ import (
 // Sizes of an insert command. The server takes 100,000 documents and 48 MB; smaller ones
 // cost the server next to nothing more and keep the memory small.
 const (
-	batchBytes = 1 << 20
+	batchBytes = 512 << 10
 	batchDocs  = 100000
 )
 
@@ -26,12 +26,14 @@ type pool struct {
 	opts   insertOptions
 	log    *tool.Log
 
-	ctx  context.Context
-	stop func() bool
-	wg   sync.WaitGroup
+	workers int
+	ctx     context.Context
+	stop    func() bool
+	wg      sync.WaitGroup
 
 	mu      sync.Mutex
 	changed *sync.Cond // of everything below
+	largest int        // document that was seen, of those that are larger than a batch
 	max     int        // buffers there may be
 	made    int
 	free    []*batch
@@ -101,7 +103,7 @@ func (r *Result) add(o Result) {
 
 // newPool starts the workers. producers is the number of goroutines that fill batches.
 func newPool(ctx context.Context, client *mongo.Client, server tool.Server, log *tool.Log, workers, producers int, o insertOptions) *pool {
-	p := &pool{client: client, server: server, opts: o, log: log, max: producers + workers + 2}
+	p := &pool{client: client, server: server, opts: o, log: log, workers: workers, max: producers + workers + 2}
 	p.changed = sync.NewCond(&p.mu)
 	p.ctx = ctx
 	p.stop = context.AfterFunc(ctx, func() { p.fail(context.Cause(ctx)) })
@@ -140,6 +142,18 @@ func (p *pool) fail(err error) {
 		p.err = err
 	}
 	p.changed.Broadcast()
+}
+
+// sawLarge tells how much memory documents of that size need: one in each buffer, in the
+// copies that the driver makes of those on the way, and in each collection's reading.
+func (p *pool) sawLarge(size int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if size <= p.largest || p.opts.memory == nil {
+		return
+	}
+	p.largest = size
+	p.opts.memory(int64(size) * int64(2*p.max+3*p.workers))
 }
 
 // get returns an empty batch, waiting for one that is being inserted if need be.
@@ -323,6 +337,9 @@ func (l *loader) Documents(block []byte) error {
 			if err := checkDocument(doc); err != nil {
 				return err
 			}
+		}
+		if size > batchBytes {
+			l.p.sawLarge(size)
 		}
 		if l.cur != nil && (len(l.cur.cmd)+size > batchBytes || l.cur.docs >= batchDocs) {
 			if err := l.flush(); err != nil {

@@ -105,7 +105,7 @@ func (a *archiveRun) namespace(db, coll string) (archive.Sink, error) {
 		r.log.Always("restoring %#q from %#q", t.db+"."+t.dataColl(r.server), t.location)
 		l.resume()
 	}()
-	bar := r.progress.Start(t.namespace(), t.size)
+	bar := r.progress.StartBytes(t.namespace(), t.size)
 	return &archiveSink{a: a, dataSink: dataSink{r: r, t: t, l: l, bar: bar, skip: r.state.skip(t)}}, nil
 }
 

@@ -14,7 +14,7 @@ var ErrMongos = errors.New("the server is a mongos, which has no oplog: connect 
 // ErrNoOplog is a server that keeps no oplog.
 var ErrNoOplog = errors.New("the server has no oplog: a MongoDB keeps one as a member of an initiated replica set (--replSet and rs.initiate()), Cairn always")
 
-// ErrEmpty is an oplog without any entry, of a Cairn that nothing was written to yet. A
+// ErrEmpty is an oplog without any entry, of a server that nothing was written to yet. A
 // Tail may begin with the zero OpTime then.
 var ErrEmpty = errors.New("the oplog is empty: nothing was written to the server yet")
 

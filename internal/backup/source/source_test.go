@@ -482,14 +482,40 @@ func fakeServer(t testing.TB, reply dbson.D) string {
 	return fmt.Sprintf("mongodb://%s/?directConnection=true", l.Addr())
 }
 
-// TestEmpty begins before anything was written.
-func TestEmpty(t *testing.T) {
+// TestFromTheBeginning tails from the zero OpTime: from the oldest entry that there is.
+func TestFromTheBeginning(t *testing.T) {
 	c := connect(t, cairntest.Start(t))
 	s := open(t, c)
-	if _, err := s.Newest(t.Context()); !errors.Is(err, ErrEmpty) {
-		t.Fatalf("newest: %v", err)
+	oldest, err := s.Oldest(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
 	tl := startTail(t, s, entry.OpTime{})
 	insert(t, c, 0, 10)
 	tl.waitFor(10)
+	tl.mu.Lock()
+	defer tl.mu.Unlock()
+	if tl.times[0] != oldest {
+		t.Errorf("the tail began with %v, the oldest is %v", tl.times[0], oldest)
+	}
+}
+
+// TestOlderServers tails as from servers without majority reads, and from those that must
+// be told that a find reads an oplog.
+func TestOlderServers(t *testing.T) {
+	for name, set := range map[string]func(s *Source){
+		"no majority reads": func(s *Source) { s.bounded = true },
+		"before 4.4":        func(s *Source) { s.old = true },
+		"both":              func(s *Source) { s.old, s.bounded = true, true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := connect(t, cairntest.Start(t, cairntest.ReplSet("rs0")))
+			s := open(t, c)
+			set(s)
+			from := newest(t, c, s)
+			tl := startTail(t, s, from)
+			insert(t, c, 0, 30)
+			tl.waitFor(30)
+		})
+	}
 }

@@ -72,24 +72,33 @@ type Bar struct {
 	p        *Progress
 	name     string
 	n, total atomic.Int64
+	bytes    bool // n and total are bytes
 	rendered bool // a line was printed: the last one is too
 	bar      *mpb.Bar
 }
 
 // Start begins a namespace. total is in documents, 0 if it is not known.
-func (p *Progress) Start(name string, total int64) *Bar {
+func (p *Progress) Start(name string, total int64) *Bar { return p.start(name, total, false) }
+
+// StartBytes begins a namespace that is counted in bytes.
+func (p *Progress) StartBytes(name string, total int64) *Bar { return p.start(name, total, true) }
+
+func (p *Progress) start(name string, total int64, bytes bool) *Bar {
 	if p == nil {
 		return nil
 	}
-	b := &Bar{p: p, name: name}
+	b := &Bar{p: p, name: name, bytes: bytes}
 	b.total.Store(total)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.mpb != nil {
+		counters, speed := decor.CountersNoUnit("%d/%d", decor.WCSyncSpace), decor.AverageSpeed(0, "%.0f/s", decor.WCSyncSpace)
+		if bytes {
+			counters, speed = decor.CountersKibiByte("% .1f/% .1f", decor.WCSyncSpace), decor.AverageSpeed(decor.SizeB1024(0), "% .1f", decor.WCSyncSpace)
+		}
 		b.bar = p.mpb.AddBar(total, mpb.BarRemoveOnComplete(),
 			mpb.PrependDecorators(decor.Name(name, decor.WCSyncSpaceR)),
-			mpb.AppendDecorators(decor.CountersNoUnit("%d/%d", decor.WCSyncSpace), decor.Percentage(decor.WCSyncSpace),
-				decor.AverageSpeed(0, "%.0f/s", decor.WCSyncSpace), decor.AverageETA(decor.ET_STYLE_MMSS, decor.WCSyncSpace)))
+			mpb.AppendDecorators(counters, decor.Percentage(decor.WCSyncSpace), speed, decor.AverageETA(decor.ET_STYLE_MMSS, decor.WCSyncSpace)))
 	}
 	p.bars = append(p.bars, b)
 	return b
@@ -189,15 +198,19 @@ const barLength = 24
 
 func (b *Bar) row() []string {
 	n, total := b.n.Load(), b.total.Load()
+	text := func(n int64) string { return fmt.Sprint(n) }
+	if b.bytes {
+		text = bytesText
+	}
 	if total == 0 {
-		return []string{b.name, fmt.Sprint(n)}
+		return []string{b.name, text(n)}
 	}
 	part := float64(n) / float64(total)
 	full := int(max(0, min(part, 1)) * barLength)
 	return []string{
 		"[" + strings.Repeat("#", full) + strings.Repeat(".", barLength-full) + "]",
 		b.name,
-		fmt.Sprintf("%d/%d", n, total),
+		text(n) + "/" + text(total),
 		fmt.Sprintf("(%2.1f%%)", part*100),
 	}
 }
@@ -224,4 +237,18 @@ func (p *Progress) write(rows [][]string) {
 		}
 		p.log.Always("%s", line.String())
 	}
+}
+
+// bytesText writes a number of bytes with three digits, as the originals do: 124KB, 1.02GB.
+func bytesText(n int64) string {
+	units := []string{"B", "KB", "MB", "GB"}
+	f, i := float64(n), 0
+	for f >= 1024 && i < len(units)-1 {
+		f, i = f/1024, i+1
+	}
+	digits := 0
+	for lim := 100.0; i > 0 && f < lim && digits < 2; lim /= 10 {
+		digits++
+	}
+	return fmt.Sprintf("%.*f%s", digits, f, units[i])
 }
