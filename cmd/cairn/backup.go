@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -69,9 +70,15 @@ besides: --repo or CAIRN_REPO. The server is a connection string: --uri or CAIRN
   cairn backup list
   cairn backup drill                      # does it really come back?
   cairn backup restore --to "2026-11-26 14:05" --plan`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return &exitError{exitUsage, fmt.Errorf("there is no command %q: see cairn backup --help", args[0])}
+			}
+			return cmd.Help()
+		},
 	}
 	p := cmd.PersistentFlags()
-	p.StringVar(&f.repo, "repo", os.Getenv("CAIRN_REPO"), "repository: file:///dir, s3://bucket?region=…&prefix=…, gs://bucket, azblob://container (CAIRN_REPO)")
+	p.StringVar(&f.repo, "repo", "", "repository: file:///dir, s3://bucket?region=…&prefix=…, gs://bucket, azblob://container (CAIRN_REPO)")
 	p.StringVar(&f.uri, "uri", "", "connection string of the server (CAIRN_URI)")
 	p.StringVar(&f.passphraseFile, "passphrase-file", "", "file with the passphrase of an encrypted repository (or CAIRN_PASSPHRASE)")
 	p.StringArrayVar(&f.identities, "identity", nil, "file with an age secret key that opens the repository (or CAIRN_IDENTITY); may be repeated")
@@ -222,6 +229,9 @@ func (f *backupFlags) repoOptions() (o repo.Options, err error) {
 
 func (f *backupFlags) needRepo() error {
 	if f.repo == "" {
+		f.repo = os.Getenv("CAIRN_REPO")
+	}
+	if f.repo == "" {
 		return &exitError{exitUsage, errors.New("no repository is given: use --repo URL or CAIRN_REPO")}
 	}
 	return nil
@@ -314,4 +324,7 @@ func embeddedServer(_ context.Context, dir string) (pitr.Server, error) {
 // backupProcess sets the process up for a long run in little memory.
 func backupProcess() {
 	runtime.GOMAXPROCS(min(runtime.NumCPU(), 4))
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(200 << 20)
+	}
 }

@@ -3,6 +3,7 @@ package pitr
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/cairndb/cairn/internal/backup/pitr/chain"
@@ -42,7 +43,8 @@ type State struct {
 // State reads manifests and gaps.
 func (e *Env) State(ctx context.Context) (*State, error) {
 	ms, err := e.Repo.Manifests(ctx)
-	if ms == nil && err != nil {
+	var corrupt *repo.CorruptError
+	if err != nil && !errors.As(err, &corrupt) {
 		return nil, fmt.Errorf("reading the repository's manifests: %w", err)
 	}
 	st := &State{Manifests: map[string]*repo.Manifest{}, Damaged: err}

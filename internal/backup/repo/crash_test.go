@@ -80,7 +80,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 			if enc && late {
 				continue // what differs is only what the bytes are
 			}
-			for n := 1; ; n++ {
+			for n := 1; ; n += thin {
 				r := newRepo(t, func(o *InitOptions) {
 					if enc {
 						encrypted(o)
@@ -93,7 +93,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 				f := &faulty{crashAt: n, late: late}
 				err := work(reopen(t, r, withFaults(f)))
 				if !f.gone {
-					check(t, err)
+					check(t, err) // past the last operation
 					if n < 15 {
 						t.Fatalf("only %d operations", n)
 					}

@@ -57,7 +57,7 @@ func TestDamageIsNamed(t *testing.T) {
 			}
 			kindsSeen[kind]++
 			bad := map[string][]byte{"empty": {}, "cut by one byte": good[:len(good)-1], "cut in half": good[:len(good)/2], "longer": append(bytes.Clone(good), 0)}
-			step := max(1, len(good)/14)
+			step := max(1, len(good)*thin/14)
 			for at := 0; at < len(good); at += step {
 				flipped := bytes.Clone(good)
 				flipped[at] ^= 1 << (at % 8)

@@ -48,6 +48,12 @@ func (c *clock) move(d time.Duration) {
 	c.t = c.t.Add(d)
 }
 
+func (f *faulty) hook(after func(op, name string)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.after = after
+}
+
 func (f *faulty) before(op, name string, changes bool) (lost bool, err error) {
 	f.mu.Lock()
 	fail := f.fail

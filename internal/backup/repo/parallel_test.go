@@ -41,10 +41,11 @@ func TestEverythingAtOnce(t *testing.T) {
 			var streams sync.WaitGroup
 			for k := range 4 {
 				name := fmt.Sprintf("s%d", k)
-				want[name] = append(noise(uint64(k), 400<<10), noise(uint64(10*i+k), 200<<10)...)
+				data := append(noise(uint64(k), 400<<10), noise(uint64(10*i+k), 200<<10)...)
+				want[name] = data
 				streams.Go(func() {
 					s := w.Stream(name)
-					for rest := want[name]; len(rest) > 0; {
+					for rest := data; len(rest) > 0; {
 						n := min(len(rest), 7777)
 						if _, err := s.Write(rest[:n]); err != nil {
 							t.Error(err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 )
@@ -132,13 +133,14 @@ func TestSweepBesideWriter(t *testing.T) {
 		var lk *Lock
 		var w *Writer
 		m := &Manifest{}
-		step, busy := 0, false
-		turn := func() {
-			if busy {
-				return
+		step := 0
+		var mu sync.Mutex
+		turn := func() (more bool) {
+			if !mu.TryLock() { // the writer's own calls
+				return true
 			}
-			busy = true
-			defer func() { busy = false; step++ }()
+			defer mu.Unlock()
+			defer func() { step++ }()
 			if step == begin {
 				lk = must(a.Lock(ctx, Shared))(t)
 				w = must(a.NewWriter(ctx, lk))(t)
@@ -152,10 +154,11 @@ func TestSweepBesideWriter(t *testing.T) {
 				check(t, lk.Release(ctx))
 				w = nil
 			}
+			return w != nil || step < commit
 		}
 		turn()
 		sw := must(b.Lock(ctx, Sweeping))(t)
-		f.after = func(string, string) { turn() }
+		f.hook(func(string, string) { turn() })
 		check(t, b.Delete(ctx, sw, old.ID))
 		o := SweepOptions{Repack: 1}
 		if repack {
@@ -163,11 +166,10 @@ func TestSweepBesideWriter(t *testing.T) {
 		}
 		st, err := b.Sweep(ctx, sw, o)
 		check(t, err)
-		for w != nil || step <= commit { // what did not fit in
-			turn()
+		for turn() { // what did not fit in
 		}
 		steps = max(steps, step)
-		f.after = nil
+		f.hook(nil)
 		what := fmt.Sprintf("begin at %d, commit at %d, repack %v, %+v", begin, commit, repack, st)
 		both := func() {
 			t.Helper()
@@ -200,8 +202,8 @@ func TestSweepBesideWriter(t *testing.T) {
 		if n < 20 {
 			t.Fatalf("a sweep of %d steps", n)
 		}
-		for begin := 0; begin < n; begin += 1 + begin/8 {
-			for commit := begin; commit < n+2; commit += 1 + (commit-begin)/2 {
+		for begin := 0; begin < n; begin += thin + begin/8 {
+			for commit := begin; commit < n+2; commit += thin + (commit-begin)/2 {
 				run(begin, commit, repack)
 			}
 		}

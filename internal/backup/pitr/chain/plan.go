@@ -25,6 +25,9 @@ type NotRestorableError struct {
 }
 
 func (e *NotRestorableError) Error() string {
+	if e.To == 0 {
+		return "nothing can be restored: the repository holds no full backup"
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s cannot be restored: ", Describe(e.To))
 	switch {
