@@ -123,7 +123,7 @@ func (f *backupFlags) run(n needs, do func(ctx context.Context, e *pitr.Env) (re
 
 // finish writes the result, and an error as JSON if that was asked for.
 func (f *backupFlags) finish(ctx context.Context, r results.Report, err error) error {
-	if err != nil && errors.Is(context.Cause(ctx), tool.ErrTerminated) && errors.Is(err, context.Canceled) {
+	if err != nil && errors.Is(context.Cause(ctx), tool.ErrTerminated) && (errors.Is(err, context.Canceled) || errors.Is(err, tool.ErrTerminated)) {
 		err = &exitError{exitInterrupted, errors.New("interrupted; nothing that is not whole was signed off")}
 	}
 	var code *exitError

@@ -179,8 +179,9 @@ func TestRun(t *testing.T) {
 	coll := e.Client.Database("d").Collection("c")
 	must(coll.InsertMany(ctx, docs(100, 0)))(t)
 	r := must(e.NewRunner(RunOptions{Every: 20 * time.Millisecond, IdleEvery: 20 * time.Millisecond, FullEvery: 200 * time.Millisecond}))(t)
-	runCtx, cancel := context.WithCancel(ctx)
+	runCtx, cancel := context.WithCancelCause(ctx)
 	ended := make(chan error, 1)
+	defer cancel(nil)
 	go func() { ended <- r.Run(runCtx) }()
 	waitFor(t, "the first full backup", func() bool { return r.Status().Fulls > 0 })
 	for i := range 30 {
@@ -201,7 +202,7 @@ func TestRun(t *testing.T) {
 	must(coll.InsertMany(ctx, docs(7, 5000)))(t)
 	last := newest(t, e)
 	waitFor(t, "the last entries", func() bool { return r.Status().Captured.TS >= last || r.Status().Stored.TS >= last })
-	cancel()
+	cancel(errors.New("SIGTERM")) // as the command line does
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}

@@ -125,7 +125,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		before := r.Status().Stored
 		err := r.capture(ctx)
 		if ctx.Err() != nil {
-			if err != nil && !errors.Is(err, context.Canceled) {
+			if err != nil && !stopped(ctx, err) {
 				return err
 			}
 			return nil
@@ -167,6 +167,11 @@ func final(err error) bool {
 	var format *entry.FormatError
 	var src *SourceError
 	return errors.As(err, &unknown) || errors.As(err, &format) || errors.As(err, &src) || errors.Is(err, repo.ErrWrongKey)
+}
+
+// stopped tells an error that says only that ctx is over.
+func stopped(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx)))
 }
 
 func wait(ctx context.Context, d time.Duration) {
@@ -265,7 +270,7 @@ func (c *capturer) run(ctx context.Context, from chain.OpTime) error {
 	if gap, ok := asGap(tailErr, c.stored); ok {
 		tailErr = c.r.env.foundGap(ctx, gap)
 	}
-	if tailErr != nil && ctx.Err() != nil && errors.Is(tailErr, context.Canceled) {
+	if tailErr != nil && stopped(ctx, tailErr) {
 		tailErr = nil
 	}
 	if err != nil {
