@@ -24,14 +24,14 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, commands)
 }
 
-// TestScripts runs the scripts of test/cli: flags, errors, exit codes, what goes to
+// TestScripts runs the scripts of testdata: flags, errors, exit codes, what goes to
 // standard output and what does not. $URI is a server with a little data.
 func TestScripts(t *testing.T) {
 	uri := cairntest.Start(t, cairntest.ReplSet("rs"))
 	uri, _, _ = strings.Cut(uri, "?")
 	loadShop(t, uri)
 	testscript.Run(t, testscript.Params{
-		Dir: "../../test/cli",
+		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("URI", uri)
 			return nil

@@ -14,8 +14,11 @@ import (
 // cache. What the packages of the cloud stores read while they set themselves up is
 // twice what a server that takes no backup ever needs again; a page that is needed
 // after all is mapped again from the cache.
+//
+// A mapping that holds a page of its own (one that was written, as a dynamic loader
+// writes addresses before it makes them read-only) is left alone: that page is nowhere else.
 func releaseProgram() {
-	f, err := os.Open("/proc/self/maps")
+	f, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return
 	}
@@ -24,20 +27,27 @@ func releaseProgram() {
 	if err != nil {
 		return
 	}
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		// start-end perms offset device inode path
-		field := strings.Fields(lines.Text())
-		if len(field) < 6 || field[5] != exe || strings.Contains(field[1], "w") {
-			continue // written pages exist nowhere else
+	var start, end uint64
+	own := true
+	release := func() {
+		if !own && end > start {
+			drop(uintptr(start), uintptr(end-start))
 		}
-		from, to, _ := strings.Cut(field[0], "-")
-		start, err1 := strconv.ParseUint(from, 16, 64)
-		end, err2 := strconv.ParseUint(to, 16, 64)
-		if err1 != nil || err2 != nil || end <= start {
-			continue
-		}
-		drop(uintptr(start), uintptr(end-start))
 	}
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		field := strings.Fields(lines.Text())
+		switch {
+		case len(field) == 3 && (field[0] == "Anonymous:" || field[0] == "Swap:"):
+			own = own || field[1] != "0"
+		case len(field) >= 5 && !strings.HasSuffix(field[0], ":"): // start-end perms offset device inode path
+			release()
+			own = len(field) < 6 || field[5] != exe || strings.Contains(field[1], "w")
+			from, to, _ := strings.Cut(field[0], "-")
+			start, _ = strconv.ParseUint(from, 16, 64)
+			end, _ = strconv.ParseUint(to, 16, 64)
+		}
+	}
+	release()
 }
 
 // drop unmaps the pages of a read-only mapping of a file. The address is no Go object,

@@ -156,16 +156,21 @@ func (r *Operations) Kill(id int32) bool {
 	return op != nil
 }
 
-// KillWhere ends all operations for which match is true and counts them.
+// KillWhere ends all operations for which match is true and counts them. match sees each
+// while it cannot end, so that the bytes of its request are still its own.
 func (r *Operations) KillWhere(code mongoerr.Code, match func(*Operation) bool) int {
-	n := 0
-	for _, op := range r.list() {
+	var ops []*Operation
+	r.mu.Lock()
+	for _, op := range r.mu.running {
 		if match(op) {
-			op.Kill(code)
-			n++
+			ops = append(ops, op)
 		}
 	}
-	return n
+	r.mu.Unlock()
+	for _, op := range ops {
+		op.Kill(code)
+	}
+	return len(ops)
 }
 
 func (r *Operations) list() []*Operation {

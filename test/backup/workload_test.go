@@ -170,7 +170,9 @@ func check(t *testing.T, src, dst *mongo.Client, res dump.Result, what string) {
 	dir := t.TempDir()
 	whole := mustOplog(t, src, dir, res.OplogEnd)
 	mustRestore(t, frozen, "--oplogReplay", "--dir", whole)
-	compare(t, what+" (frozen)", state(t, connect(t, frozen), "w", "w2"), state(t, dst, "w", "w2"))
+	copied := connect(t, frozen)
+	explain(t, copied, dst)
+	compare(t, what+" (frozen)", state(t, copied, "w", "w2"), state(t, dst, "w", "w2"))
 }
 
 // explain logs the first differences of documents and indexes.

@@ -608,6 +608,9 @@ func (s *scanner) fromFile(path string) error {
 			return err
 		}
 		if !ok || f.meta {
+			if !s.o.Original {
+				return fmt.Errorf("file %#q does not have .bson extension; an archive is restored with --archive=%s", path, path)
+			}
 			return fmt.Errorf("file %#q does not have .bson extension", path)
 		}
 		s.o.Namespace.Collection = f.coll

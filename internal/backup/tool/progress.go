@@ -21,6 +21,7 @@ type Progress struct {
 	mu    sync.Mutex
 	bars  []*Bar
 	mpb   *mpb.Progress
+	term  *os.File // where the bars are
 	done  chan struct{}
 	ended chan struct{}
 }
@@ -48,10 +49,7 @@ func NewProgress(log *Log, o ProgressOptions) *Progress {
 		p.mpb = mpb.New(mpb.WithOutput(o.Terminal), mpb.WithRefreshRate(barRefresh), mpb.WithWidth(100))
 		log.swap(p.mpb)
 		every, show = barRefresh, p.push
-		go func() {
-			<-p.done
-			log.swap(o.Terminal)
-		}()
+		p.term = o.Terminal
 	}
 	go func() {
 		defer close(p.ended)
@@ -163,7 +161,11 @@ func (p *Progress) Stop() {
 		for _, b := range p.bars {
 			b.bar.Abort(true)
 		}
-		p.mpb.Shutdown()
+		// What was logged last is written with the next picture, so there must be one: Wait
+		// waits until this bar was in it.
+		p.mpb.AddBar(1, mpb.BarRemoveOnComplete()).SetCurrent(1)
+		p.mpb.Wait()
+		p.log.swap(p.term)
 	}
 }
 
