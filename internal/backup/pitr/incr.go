@@ -84,9 +84,9 @@ func (e *Env) incr(ctx context.Context, org *origin, lk *repo.Lock, o IncrOption
 	if err != nil {
 		return out, err
 	}
-	head, ok := st.Coverage.Head()
-	if !ok {
-		return out, ErrNoFull
+	head, err := st.head(ctx, org)
+	if err != nil {
+		return out, err
 	}
 	if was := st.Manifests[head.ID].Source; !sameSource(was, org.name) {
 		return out, &SourceError{was, org.name}
@@ -139,6 +139,20 @@ func (e *Env) incr(ctx context.Context, org *origin, lk *repo.Lock, o IncrOption
 		return out, err
 	}
 	return out, commit()
+}
+
+// head is the backup that the next slice continues.
+func (s *State) head(ctx context.Context, org *origin) (chain.Backup, error) {
+	heads := s.Coverage.Heads()
+	for i, h := range heads {
+		if i == len(heads)-1 {
+			return h, nil // whether it is still there is found out on the way, and is a gap if not
+		}
+		if there, err := org.Has(ctx, h.End); there || err != nil {
+			return h, err
+		}
+	}
+	return chain.Backup{}, ErrNoFull
 }
 
 // asGap tells the errors that break a chain.

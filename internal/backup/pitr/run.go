@@ -193,8 +193,8 @@ func (r *Runner) capture(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	head, ok := st.Coverage.Head()
-	if !ok {
+	head, err := st.head(ctx, org)
+	if errors.Is(err, ErrNoFull) {
 		r.env.say("the repository has no full backup yet: taking one")
 		if err := r.full(ctx); err != nil {
 			return err
@@ -202,7 +202,10 @@ func (r *Runner) capture(ctx context.Context) (err error) {
 		if st, err = r.env.State(ctx); err != nil {
 			return err
 		}
-		head, _ = st.Coverage.Head()
+		head, err = st.head(ctx, org)
+	}
+	if err != nil {
+		return err
 	}
 	if was := st.Manifests[head.ID].Source; !sameSource(was, org.name) {
 		return &SourceError{was, org.name}

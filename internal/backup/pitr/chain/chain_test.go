@@ -172,6 +172,10 @@ func TestHead(t *testing.T) {
 	if h, ok := c.Head(); !ok || h.Kind != Slice || h.End != at(20) {
 		t.Errorf("head %+v", h)
 	}
+	behind := New([]Backup{full("A", 5, 10), slice(10, 20), full("B", 22, 25)}, nil)
+	if h := behind.Heads(); len(h) != 2 || h[0].End != at(20) || h[1].ID != "B" {
+		t.Errorf("a full backup beyond the slices: heads %+v", h)
+	}
 	dead := New([]Backup{full("A", 5, 10), slice(10, 20), full("B", 12, 15)}, []Gap{{From: at(20)}})
 	if h, _ := dead.Head(); h.End != at(20) {
 		t.Errorf("only a dead run: head %+v", h)

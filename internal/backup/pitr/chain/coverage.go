@@ -152,6 +152,29 @@ func (c *Coverage) Head() (head Backup, ok bool) {
 	return head, false
 }
 
+// Heads are the ends that the next slice may start from, the preferred first: where slices ended
+// that a newer full backup does not join, so that what lies between is captured too as long as
+// the server has it, then Head.
+func (c *Coverage) Heads() (heads []Backup) {
+	head, ok := c.Head()
+	if !ok {
+		return nil
+	}
+	var sliced *Run
+	for i := range c.Runs {
+		r := &c.Runs[i]
+		isSlice := func(p Backup) bool { return p.Kind != Full }
+		if !c.dead(r) && slices.ContainsFunc(r.Pieces, isSlice) && (sliced == nil || Compare(r.End.TS, sliced.End.TS) > 0) {
+			sliced = r
+		}
+	}
+	if sliced != nil && Compare(sliced.End.TS, head.End.TS) < 0 {
+		i := slices.IndexFunc(sliced.Pieces, func(p Backup) bool { return p.End == sliced.End })
+		heads = append(heads, sliced.Pieces[i])
+	}
+	return append(heads, head)
+}
+
 func (c *Coverage) dead(r *Run) bool {
 	for _, g := range c.Gaps {
 		if g.From == r.End {
