@@ -270,11 +270,17 @@ func TestOverrunOplogIsAGap(t *testing.T) {
 	must(coll.InsertOne(ctx, dbson.D{{Key: "_id", Value: "second"}}))(t)
 	slice := must(e.Incr(ctx, IncrOptions{}))(t)
 	org := must(e.openSource(ctx))(t)
-	for try := 0; must(org.Has(ctx, slice.To))(t); try++ {
-		if try == 50 {
+	full, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	tick := time.NewTicker(500 * time.Millisecond) // the server cuts every ten seconds
+	defer tick.Stop()
+	for must(org.Has(ctx, slice.To))(t) {
+		fill()
+		select {
+		case <-tick.C:
+		case <-full.Done():
 			t.Fatal("the oplog keeps its entries whatever its size")
 		}
-		fill()
 	}
 	var gap *GapError
 	for range 2 { // said each time
