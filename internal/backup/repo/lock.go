@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/user"
 	"slices"
 	"strings"
 	"sync"
@@ -180,9 +179,10 @@ func (r *Repo) owner(host string) string {
 	if r.opts.Owner != "" {
 		return r.opts.Owner
 	}
-	name := "unknown"
-	if u, err := user.Current(); err == nil {
-		name = u.Username
+	// Not os/user: it may call into the C library, which not every build can.
+	name := os.Getenv("USER")
+	if name == "" {
+		name = fmt.Sprint("uid ", os.Getuid())
 	}
 	return name + "@" + host
 }
