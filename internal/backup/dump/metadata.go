@@ -68,7 +68,11 @@ func (d *Dump) readMetadata(ctx context.Context, i *intent) error {
 		if m.Indexes == nil {
 			d.log.Always("the collection %#q appears to have been dropped after the dump started", i.namespace())
 			i.dropped = true
-			return nil
+			if !d.follows(i) {
+				return nil
+			}
+			// The oplog that goes with the copy has writes to the collection before its
+			// drop: a replay must know which collection they mean.
 		}
 	}
 	text, err := encodeMetadata(m)

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/cairndb/cairn/internal/backup/entry"
 	"github.com/cairndb/cairn/internal/backup/source"
@@ -419,14 +418,11 @@ func (t *tail) catchUp(ctx context.Context) (raw.Timestamp, error) {
 		return 0, err
 	}
 	ts := raw.NewTimestamp(newest.T, newest.I)
-	// A write may be seen in its collection a moment before its entry is seen in the oplog:
-	// the server says what it wrote last, and that must be waited for.
-	hello, err := t.d.client.Database("admin").RunCommand(ctx, bson.D{{Key: "hello", Value: 1}}, options.RunCmd().SetReadPreference(t.d.pref)).Raw()
-	if err == nil {
-		if sec, inc, ok := hello.Lookup("lastWrite", "opTime", "ts").TimestampOK(); ok {
-			ts = max(ts, raw.NewTimestamp(sec, inc))
-		}
+	visible, err := t.src.Visible(ctx)
+	if err != nil {
+		return 0, err
 	}
+	ts = max(ts, visible)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for t.last.TS < ts {

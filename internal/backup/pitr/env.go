@@ -177,15 +177,9 @@ func sameSource(a, b string) bool {
 // barrier returns an entry that is behind everything that is visible on the server now,
 // whatever a reader may have seen, and that will stay.
 func (o *origin) barrier(ctx context.Context) (entry.OpTime, error) {
-	var visible bson.Timestamp
-	if o.SetName() != "" {
-		hello, err := o.env.command(ctx, "admin", bson.D("isMaster", 1))
-		if err != nil {
-			return entry.OpTime{}, err
-		}
-		if ts := hello.Path("lastWrite.opTime.ts"); ts.Type == bson.TypeTimestamp {
-			visible = ts.Timestamp()
-		}
+	visible, err := o.Visible(ctx)
+	if err != nil {
+		return entry.OpTime{}, err
 	}
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

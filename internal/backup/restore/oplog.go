@@ -80,6 +80,9 @@ func (r *Restore) startReplay(ctx context.Context, t *task) (*oplogRun, error) {
 			continue
 		}
 		id, ok := uuidOf(x)
+		if !ok && !x.hasMeta && x.size == 0 {
+			continue // dropped while the dump began: the oplog drops it
+		}
 		if !ok {
 			o.known = false
 			continue

@@ -204,6 +204,36 @@ func (s *Source) majorityPoint(ctx context.Context) (bson.Timestamp, error) {
 	return ts.Timestamp(), nil
 }
 
+// Visible is the ts of the newest write that a reader of the server's collections may have
+// seen. A write is seen a moment before its entry is journaled, or committed by a majority,
+// and so before anyone sees the entry in the oplog: who copies collections must wait for
+// this entry. It is 0 if the server does not tell.
+func (s *Source) Visible(ctx context.Context) (bson.Timestamp, error) {
+	if s.set != "" {
+		reply, err := s.run(ctx, "admin", bson.D("isMaster", 1))
+		if err != nil {
+			return 0, err
+		}
+		return timestamp(reply.Path("lastWrite.opTime.ts")), nil
+	}
+	// A standalone Cairn has no lastWrite in its hello; a server that is no Cairn has no such field.
+	reply, err := s.run(ctx, "admin", bson.D("serverStatus", 1, "metrics", 0, "locks", 0))
+	if isCode(err, 13) { // Unauthorized: it is told less exactly, as any other server is
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return timestamp(reply.Path("journal.lastApplied")), nil
+}
+
+func timestamp(v bson.Value) bson.Timestamp {
+	if v.Type != bson.TypeTimestamp {
+		return 0
+	}
+	return v.Timestamp()
+}
+
 // Window is what the oplog covers.
 type Window struct {
 	Oldest, Newest         entry.OpTime

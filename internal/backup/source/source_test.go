@@ -482,6 +482,25 @@ func fakeServer(t testing.TB, reply dbson.D) string {
 	return fmt.Sprintf("mongodb://%s/?directConnection=true", l.Addr())
 }
 
+// TestVisible: what a reader has seen has an entry at or before what Visible says.
+func TestVisible(t *testing.T) {
+	both(t, func(t *testing.T, c *mongo.Client) {
+		s := open(t, c)
+		var last bson.Timestamp
+		for i := range 20 {
+			insert(t, c, i, 1)
+			seen, err := s.Visible(t.Context())
+			if err != nil || seen <= last {
+				t.Fatalf("visible up to %v after %v: %v", seen, last, err)
+			}
+			last = seen
+		}
+		if n := newest(t, c, s); n.TS < last {
+			t.Errorf("the newest entry is %v, what is seen reaches %v", n.TS, last)
+		}
+	})
+}
+
 // TestFromTheBeginning tails from the zero OpTime: from the oldest entry that there is.
 func TestFromTheBeginning(t *testing.T) {
 	c := connect(t, cairntest.Start(t))
