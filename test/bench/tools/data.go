@@ -111,6 +111,9 @@ func fill(ctx context.Context, c *mongo.Collection, size int64, doc func(*rand.R
 	return total, nil
 }
 
+// replayed is how many collections the entries are of.
+const replayed = 4
+
 // writeOplog writes a dump that has nothing but an oplog: half inserts, the rest updates.
 func writeOplog(dir, db string, entries int) (int64, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
@@ -124,19 +127,26 @@ func writeOplog(dir, db string, entries int) (int64, error) {
 	r := rand.New(rand.NewPCG(3, 4)) //nolint:gosec // the same data every time
 	now := uint32(time.Now().Unix())
 	var total int64
-	inserted := 0
-	for n := range entries {
-		e := bson.D{
-			{Key: "ts", Value: bson.Timestamp{T: now, I: uint32(n + 1)}}, {Key: "t", Value: int64(1)}, {Key: "v", Value: int64(2)},
-			{Key: "wall", Value: bson.DateTime(int64(now) * 1000)}, {Key: "ns", Value: db + ".replay" + strconv.Itoa(n%4)},
+	for n := range entries + replayed {
+		entry := func(ns, op string, o bson.D) bson.D {
+			return bson.D{
+				{Key: "ts", Value: bson.Timestamp{T: now, I: uint32(n + 1)}}, {Key: "t", Value: int64(1)}, {Key: "v", Value: int64(2)},
+				{Key: "wall", Value: bson.DateTime(int64(now) * 1000)}, {Key: "ns", Value: ns}, {Key: "op", Value: op}, {Key: "o", Value: o},
+			}
 		}
-		if n%2 == 0 || inserted < 8 {
-			e = append(e, bson.E{Key: "op", Value: "i"}, bson.E{Key: "o", Value: bson.D{{Key: "_id", Value: n}, {Key: "name", Value: words[n%16]}, {Key: "age", Value: int32(n % 90)}}})
-			inserted++
-		} else {
-			id := n - 4*r.IntN(n/4+1)
-			e = append(e, bson.E{Key: "op", Value: "u"}, bson.E{Key: "o2", Value: bson.D{{Key: "_id", Value: id}}},
-				bson.E{Key: "o", Value: bson.D{{Key: "$v", Value: int32(2)}, {Key: "diff", Value: bson.D{{Key: "u", Value: bson.D{{Key: "age", Value: int32(r.IntN(90))}}}}}}})
+		// First the collections, then inserts and updates of what was inserted in turn.
+		var e bson.D
+		id := (n - replayed) / 2
+		coll := "replay" + strconv.Itoa(id%replayed)
+		switch {
+		case n < replayed:
+			e = entry(db+".$cmd", "c", bson.D{{Key: "create", Value: "replay" + strconv.Itoa(n)}})
+		case (n-replayed)%2 == 0:
+			e = entry(db+"."+coll, "i", bson.D{{Key: "_id", Value: id}, {Key: "name", Value: words[n%16]}, {Key: "age", Value: int32(n % 90)}})
+		default:
+			older := id - replayed*r.IntN(id/replayed+1)
+			e = append(entry(db+"."+coll, "u", bson.D{{Key: "$v", Value: int32(2)}, {Key: "diff", Value: bson.D{{Key: "u", Value: bson.D{{Key: "age", Value: int32(r.IntN(90))}}}}}}),
+				bson.E{Key: "o2", Value: bson.D{{Key: "_id", Value: older}}})
 		}
 		raw, err := bson.Marshal(e)
 		if err != nil {
