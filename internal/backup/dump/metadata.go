@@ -91,7 +91,7 @@ func (d *Dump) readIndexes(ctx context.Context, i *intent) ([]bson.Raw, error) {
 		if name == "" {
 			name = i.coll
 		}
-		list, err := listIndexes(ctx, d.client.Database(i.db).Collection(name))
+		list, err := listIndexes(ctx, d.client.Database(i.db).Collection(name), d.follows(i))
 		if err != nil && !isGone(err) {
 			return nil, fmt.Errorf("error getting indexes for collection %#q: %v", i.namespace(), err)
 		}
@@ -115,14 +115,30 @@ func (d *Dump) readIndexes(ctx context.Context, i *intent) ([]bson.Raw, error) {
 	}
 }
 
-func listIndexes(ctx context.Context, c *mongo.Collection) ([]bson.Raw, error) {
-	cur, err := c.Indexes().List(ctx)
+// listIndexes lists a collection's indexes. built leaves out those that are being built, for a
+// dump whose oplog tells when they are there: restored with the data they would be there
+// at a moment at which they were not yet, and perhaps never are.
+func listIndexes(ctx context.Context, c *mongo.Collection, built bool) ([]bson.Raw, error) {
+	var cur *mongo.Cursor
+	var err error
+	if built {
+		cur, err = c.Database().RunCommandCursor(ctx, bson.D{{Key: "listIndexes", Value: c.Name()}, {Key: "includeBuildUUIDs", Value: true}})
+	}
+	var se mongo.ServerError
+	if !built || errors.As(err, &se) && se.HasErrorCode(40415) { // an older server does not know the argument
+		cur, err = c.Indexes().List(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
 	defer cur.Close(context.WithoutCancel(ctx))
 	list := []bson.Raw{}
 	for cur.Next(ctx) {
+		if built {
+			if _, err := cur.Current.LookupErr("buildUUID"); err == nil {
+				continue
+			}
+		}
 		list = append(list, bytes.Clone(cur.Current))
 	}
 	return list, cur.Err()

@@ -149,7 +149,12 @@ func (r *Reader) list(ctx context.Context, db string, filter bson.Raw) ([]Collec
 }
 
 func (r *Reader) indexes(ctx context.Context, c *Collection) ([]bson.Raw, error) {
-	cur, err := r.Client.Database(c.DB).RunCommandCursor(ctx, dbson.Raw(bson.D("listIndexes", c.Name)))
+	db := r.Client.Database(c.DB)
+	// Without the UUIDs of builds an index that is being built looks like any other.
+	cur, err := db.RunCommandCursor(ctx, dbson.Raw(bson.D("listIndexes", c.Name, "includeBuildUUIDs", true)))
+	if isCode(err, unknownField) { // a server that builds indexes in no way that the oplog tells of
+		cur, err = db.RunCommandCursor(ctx, dbson.Raw(bson.D("listIndexes", c.Name)))
+	}
 	if isCode(err, namespaceNotFound, viewNotSupported) {
 		return nil, nil // dropped since it was listed: the oplog tells
 	}
@@ -174,6 +179,7 @@ const (
 	cursorNotFound    = 43
 	viewNotSupported  = 166
 	queryPlanKilled   = 175
+	unknownField      = 40415
 )
 
 func isCode(err error, codes ...int) bool {
