@@ -43,7 +43,7 @@ func checkRange(s string) error {
 		return nil
 	}
 	if _, err := netip.ParsePrefix(s); err != nil {
-		return fmt.Errorf("Invalid IP address or CIDR range: %s", s) //nolint:staticcheck // MongoDB's form
+		return fmt.Errorf("Invalid IP address or CIDR range: %s", s) //lint:ignore ST1005 MongoDB's form
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -90,6 +89,6 @@ func benchApplyOps(b *testing.B, size, every, of int) {
 	b.ReportMetric(float64(done)/b.Elapsed().Seconds(), "entries/s")
 	count := run(bson.D("count", "c", "$db", "bench")).Get("n")
 	if got, _ := count.AsInt64(); every != -2 && int(got) != next {
-		b.Fatal(fmt.Sprintf("%d documents are there, want %d", got, next))
+		b.Fatalf("%d documents are there, want %d", got, next)
 	}
 }

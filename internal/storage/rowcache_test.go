@@ -372,7 +372,8 @@ func BenchmarkRowCache(b *testing.B) {
 		var v []byte
 		for i := range b.N {
 			k := i * 7919 % n
-			_, ok, _ := c.get(id(buf[:0], k), nil)
+			c.get(id(buf[:0], k), nil)
+			var ok bool
 			if v, ok, _ = c.get(record(buf[:0], k), v); !ok {
 				b.Fatal(k)
 			}

@@ -235,10 +235,7 @@ func TestSeriesGoTwoWays(t *testing.T) {
 	mustRun(t, b, "d", bson.D("insert", "system.buckets.s", "documents", batch(mustRun(t, a, "d", bson.D("find", "system.buckets.s"))), "bypassDocumentValidation", true))
 	mustRun(t, b, "d", bson.D("createIndexes", "s", "indexes", batch(mustRun(t, a, "d", bson.D("listIndexes", "s")))))
 	// The log.
-	var ops []bson.Raw
-	for _, e := range batch(mustRun(t, a, "local", bson.D("find", "oplog.rs", "filter", bson.D("ns", bson.D("$regex", "^d\\.")), "batchSize", 10000))) {
-		ops = append(ops, e)
-	}
+	ops := batch(mustRun(t, a, "local", bson.D("find", "oplog.rs", "filter", bson.D("ns", bson.D("$regex", "^d\\.")), "batchSize", 10000)))
 	mustRun(t, c, "admin", bson.D("applyOps", ops))
 	show := func(n *node.Node) (out []bson.Raw) {
 		for _, cmd := range []bson.Raw{

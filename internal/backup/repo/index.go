@@ -31,13 +31,6 @@ type chunkEntry struct {
 	size uint32
 }
 
-func (p *packEntry) chunkCount() (n int) {
-	for _, b := range p.blocks {
-		n += len(b.chunks)
-	}
-	return n
-}
-
 func (p *packEntry) rawBytes() (n int64) {
 	for _, b := range p.blocks {
 		for _, c := range b.chunks {

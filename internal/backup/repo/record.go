@@ -33,7 +33,7 @@ func (r *Repo) recordPrefix(kind string) string {
 // are up to 100 letters, digits and "-_.".
 func (r *Repo) PutRecord(ctx context.Context, kind, id string, v any) error {
 	if !validName(kind) || !validName(id) {
-		return fmt.Errorf("record %q %q: kind and id are up to 100 letters, digits and -_.", kind, id)
+		return fmt.Errorf("record %q %q: kind and id are up to 100 letters, digits, - and _", kind, id)
 	}
 	data, err := json.Marshal(v)
 	if err != nil {

@@ -84,10 +84,8 @@ type plan struct {
 
 	bySource  map[string]*task
 	dest      map[string][]string
-	conflict  bool              // two oplogs
-	inArchive map[string]*task  // by the name that the data have there
-	ignored   []string          // files nobody knows, for the message
-	manifest  map[string]string // reserved names that were passed over
+	conflict  bool             // two oplogs
+	inArchive map[string]*task // by the name that the data have there
 }
 
 func newPlan() *plan {

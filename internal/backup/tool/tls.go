@@ -119,7 +119,7 @@ func clientCertificate(files []string, password string) (tls.Certificate, string
 
 // decryptKey returns the key's block in the clear.
 func decryptKey(b *pem.Block, password string) (*pem.Block, error) {
-	old := x509.IsEncryptedPEMBlock(b) //nolint:staticcheck // such keys are in use
+	old := x509.IsEncryptedPEMBlock(b) //lint:ignore SA1019 such keys are in use
 	pk8 := strings.Contains(b.Type, "ENCRYPTED PRIVATE KEY")
 	if !old && !pk8 {
 		return b, nil
@@ -128,7 +128,7 @@ func decryptKey(b *pem.Block, password string) (*pem.Block, error) {
 		return nil, errors.New("no password provided to decrypt private key")
 	}
 	if old {
-		der, err := x509.DecryptPEMBlock(b, []byte(password)) //nolint:staticcheck // such keys are in use
+		der, err := x509.DecryptPEMBlock(b, []byte(password)) //lint:ignore SA1019 such keys are in use
 		return &pem.Block{Type: b.Type, Bytes: der}, err
 	}
 	key, err := pkcs8.ParsePKCS8PrivateKey(b.Bytes, []byte(password))
