@@ -1,9 +1,10 @@
 // Command cairn is the whole of Cairn in one binary: `cairn serve` runs the server,
-// `cairn inspect` looks into a closed store. Called through a link named mongod it
-// takes mongod's command line.
+// `cairn inspect` looks into a closed store, `cairn dump`, `restore` and `bsondump` are the
+// tools, `cairn backup` is the repository of backups. Called through a link named mongod,
+// mongodump, mongorestore or bsondump it takes that program's command line.
 //
-// This package holds flags and exit codes only; what they do lives in internal/node
-// and below.
+// This package holds flags and exit codes only; what they do lives in internal/node,
+// internal/backup and below.
 package main
 
 import (
