@@ -358,6 +358,9 @@ func (u *updateOp) changeRecord(t *target, rid storage.RecordID) (changed bool, 
 		if c.UUID != t.coll.UUID {
 			return false, mongoerr.New(mongoerr.QueryPlanKilled, "collection dropped. UUID %s", t.coll.UUID)
 		}
+		if u.multi {
+			w.RU.ReadsOnce()
+		}
 		if err := c.LockRecord(ctx, w, rid); err != nil {
 			return false, err
 		}

@@ -335,8 +335,23 @@ func (e *Engine) Get(key, dst []byte) ([]byte, error) {
 	v, err := getFrom(e.db, key, dst)
 	if err == nil {
 		e.rows.fill(fill, key, v)
+		e.readAhead(key)
 	}
 	return v, err
+}
+
+// getOnce is Get for who passes over many keys and does not come back: what is kept is
+// used, what is not is not kept either.
+func (e *Engine) getOnce(key, dst []byte) ([]byte, error) {
+	if e.closed.Load() {
+		return nil, ErrClosed
+	}
+	if e.rows != nil {
+		if v, ok, _ := e.rows.get(key, dst); ok {
+			return v, nil
+		}
+	}
+	return getFrom(e.db, key, dst)
 }
 
 // NewCursor opens a cursor over the latest state as it is now.

@@ -20,6 +20,7 @@ type RecoveryUnit struct {
 	changes []change
 	held    Held
 	noWait  bool
+	once    bool
 	ended   bool
 }
 
@@ -102,8 +103,15 @@ func (u *RecoveryUnit) Get(key, dst []byte) ([]byte, error) {
 			return nil, ErrNotFound
 		}
 	}
+	if u.once && u.view == nil {
+		return u.e.getOnce(key, dst)
+	}
 	return u.base().Get(key, dst)
 }
+
+// ReadsOnce says that what the unit reads is not worth keeping in the row cache: it is one
+// of many of a statement that passes over a table.
+func (u *RecoveryUnit) ReadsOnce() { u.once = true }
 
 // NewCursor opens a cursor over the view as it is now with the unit's own
 // changes, also the later ones, laid over it. A unit that has changed nothing
