@@ -103,9 +103,6 @@ func (u *RecoveryUnit) Get(key, dst []byte) ([]byte, error) {
 			return nil, ErrNotFound
 		}
 	}
-	if u.once && u.view == nil {
-		return u.e.getOnce(key, dst)
-	}
 	return u.base().Get(key, dst)
 }
 
