@@ -88,8 +88,10 @@ func nonNegative(v bson.Value, label string) (n int64, given bool, err error) {
 // queryNS reads the namespace of a read command, which may be addressed by UUID.
 func (c *Ctx) queryNS() (ns query.Namespace, id *bson.UUID, err error) {
 	_, v := c.Body.First()
-	if u, ok := v.UUID(); ok {
-		return query.Namespace{DB: c.DB}, &u, nil
+	if v.Type == bson.TypeBinary {
+		if u, ok := v.UUID(); ok {
+			return query.Namespace{DB: c.DB}, &u, nil
+		}
 	}
 	coll, err := c.Collection()
 	return query.Namespace{DB: c.DB, Coll: coll}, nil, err

@@ -212,8 +212,15 @@ func (c *Ctx) updateRequest() (*query.UpdateRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &query.UpdateRequest{NS: ns, Unordered: !c.ArgBool("ordered", true), BypassValidation: c.ArgBool("bypassDocumentValidation", false), Let: c.ArgDoc("let")}
-	r.Updates = make([]query.UpdateStatement, 0, len(docs))
+	mem := &struct { // one allocation where there is one statement
+		r   query.UpdateRequest
+		one [1]query.UpdateStatement
+	}{}
+	r := &mem.r
+	*r = query.UpdateRequest{NS: ns, Unordered: !c.ArgBool("ordered", true), BypassValidation: c.ArgBool("bypassDocumentValidation", false), Let: c.ArgDoc("let")}
+	if r.Updates = mem.one[:0]; len(docs) > 1 {
+		r.Updates = make([]query.UpdateStatement, 0, len(docs))
+	}
 	for _, d := range docs {
 		if err := checkFields("update.updates", d, updateStatementArgs); err != nil {
 			return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/catalog"
@@ -48,6 +49,7 @@ func (l *Local) Update(op *OpContext, r *UpdateRequest) (*WriteReply, error) {
 				rep.N++
 				rep.Upserted = append(rep.Upserted, Upserted{i, res.upsertedID})
 			}
+			res.release()
 		}
 		if err != nil {
 			e, fatal := statementError(err)
@@ -107,9 +109,21 @@ type updateOp struct {
 
 	matched, modified int64
 	upsertedID        bson.Value
-	buf               []byte
+	buf, out          []byte // of the document before and after
 	in                update.Input
 	details           match.Details
+}
+
+// updateOps are those of update and delete, with their memory; they keep nothing of it.
+var updateOps = sync.Pool{New: func() any { return new(updateOp) }}
+
+func (u *updateOp) release() {
+	buf, out := u.buf, u.out
+	if cap(buf)+cap(out) > 2*maxKeptBuffer {
+		buf, out = nil, nil
+	}
+	*u = updateOp{buf: buf[:0], out: out[:0]}
+	updateOps.Put(u)
 }
 
 // updateStatement runs statement i of r.
@@ -124,7 +138,9 @@ func (l *Local) updateStatement(op *OpContext, r *UpdateRequest, i int, series *
 	if op.HasTxn && s.Multi {
 		return nil, mongoerr.New(mongoerr.InvalidOptions, "Cannot use (or request) retryable writes with multi=true")
 	}
-	u := &updateOp{l: l, op: op, ns: r.NS, sort: s.Sort, hint: s.Hint, multi: s.Multi, upsert: s.Upsert, bypass: r.BypassValidation, info: op.writeInfo(i), collation: s.Collation, series: series}
+	u := updateOps.Get().(*updateOp)
+	u.l, u.op, u.ns, u.sort, u.hint, u.multi, u.upsert, u.bypass = l, op, r.NS, s.Sort, s.Hint, s.Multi, s.Upsert, r.BypassValidation
+	u.info, u.collation, u.series = op.writeInfo(i), s.Collation, series
 	if s.UpsertSupplied {
 		if u.supplied = s.Constants.Get("new").Doc(); u.supplied == nil {
 			return nil, mongoerr.New(mongoerr.FailedToParse, "the parameter 'upsertSupplied' is set to 'true', but no document was supplied")
@@ -165,7 +181,7 @@ func (u *updateOp) parse(q bson.Raw, mod bson.Value, arrayFilters []bson.Raw, le
 	if u.coll, err = t.collation(u.collation); err != nil {
 		return err
 	}
-	u.let = let
+	u.let, u.in.Buf = let, &u.out
 	if !let.IsEmpty() { // refused when wrong, though nothing may look at it
 		if _, err := u.scope(); err != nil {
 			return err

@@ -17,7 +17,9 @@ type RecoveryUnit struct {
 	e       *Engine
 	view    *Snapshot // nil: the latest state
 	ws      *WriteSet // nil until the first change
+	own     WriteSet  // what ws points at
 	changes []change
+	few     [3]change // room for the first ones
 	held    Held
 	noWait  bool
 	once    bool
@@ -33,7 +35,15 @@ type change struct {
 // on that snapshot, which stays the caller's and must stay open until the unit
 // has ended.
 func (e *Engine) NewRecoveryUnit(view *Snapshot) *RecoveryUnit {
-	return &RecoveryUnit{e: e, view: view}
+	u := new(RecoveryUnit)
+	u.Init(e, view)
+	return u
+}
+
+// Init is NewRecoveryUnit in memory of the caller's, which holds a zero RecoveryUnit.
+func (u *RecoveryUnit) Init(e *Engine, view *Snapshot) {
+	u.e, u.view = e, view
+	u.changes = u.few[:0]
 }
 
 // Engine is the engine that the unit belongs to.
@@ -59,7 +69,7 @@ func (u *RecoveryUnit) mustRun() {
 func (u *RecoveryUnit) WriteSet() *WriteSet {
 	u.mustRun()
 	if u.ws == nil {
-		u.ws = u.e.NewWriteSet()
+		u.newWriteSet(4 << 10)
 	}
 	return u.ws
 }
@@ -69,8 +79,13 @@ func (u *RecoveryUnit) WriteSet() *WriteSet {
 func (u *RecoveryUnit) Reserve(size int) {
 	u.mustRun()
 	if u.ws == nil {
-		u.ws = u.e.newWriteSet(max(size, 4<<10))
+		u.newWriteSet(max(size, 4<<10))
 	}
+}
+
+func (u *RecoveryUnit) newWriteSet(size int) {
+	u.own.init(u.e, size)
+	u.ws = &u.own
 }
 
 // Changed reports whether the unit has changed any key.
@@ -221,7 +236,7 @@ func (u *RecoveryUnit) Ended() bool { return u.ended }
 
 func (u *RecoveryUnit) end(index uint64) {
 	u.ended = true
-	u.changes = nil
+	u.changes, u.few = nil, [3]change{}
 	if u.ws != nil {
 		u.ws.Release()
 		u.ws = nil
