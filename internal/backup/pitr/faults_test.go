@@ -16,6 +16,7 @@ import (
 	"time"
 
 	dbson "go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/cairndb/cairn"
 	"github.com/cairndb/cairn/cairntest"
@@ -193,8 +194,16 @@ func TestRestoreKilledInAnyPhase(t *testing.T) {
 	e.Say = nil
 	rnd := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 7))
 	h := &history{t: t, client: e.Client, rnd: rnd}
+	series := e.Client.Database("pb").Collection("series")
+	if err := e.Client.Database("pb").CreateCollection(ctx, "series", options.CreateCollection().SetTimeSeriesOptions(options.TimeSeries().SetTimeField("t").SetMetaField("m"))); err != nil {
+		t.Fatal(err)
+	}
+	measure := func() {
+		must(series.InsertOne(ctx, dbson.D{{Key: "t", Value: time.UnixMilli(int64(h.n) * 1000)}, {Key: "m", Value: h.n % 3}, {Key: "v", Value: h.n}}))(t)
+	}
 	for range 40 {
 		h.step()
+		measure()
 	}
 	full := make(chan error, 1)
 	go func() { _, err := e.Full(ctx, FullOptions{}); full <- err }()
@@ -209,8 +218,10 @@ func TestRestoreKilledInAnyPhase(t *testing.T) {
 		default:
 		}
 	}
-	for range 500 {
-		h.step()
+	for i := range 500 {
+		if h.step(); i%10 == 0 {
+			measure()
+		}
 	}
 	must(e.Incr(ctx, IncrOptions{}))(t)
 	for _, op := range []string{"restore", "restore-renamed"} {
@@ -251,9 +262,9 @@ func TestRestoreKilledInAnyPhase(t *testing.T) {
 			}
 			text := func(s string) string {
 				if op == "restore" {
-					return s
+					return bucketsText.ReplaceAllString(s, "$1")
 				}
-				return uuidText.ReplaceAllString(s, "$1") // made anew in each run
+				return uuidText.ReplaceAllString(s, "$1")
 			}
 			want := text(run(false))
 			for range *killRounds {
@@ -267,8 +278,11 @@ func TestRestoreKilledInAnyPhase(t *testing.T) {
 
 var killRounds = flag.Int("kill-rounds", 6, "restores that are interrupted")
 
-// uuidText is what stateOf says of a collection, up to its UUID.
-var uuidText = regexp.MustCompile(`(?m)^(\S+ \d+ [0-9a-f]{16}) [0-9a-f]{8}`)
+// What stateOf says of a collection up to its UUID, where that is made anew in each run.
+var (
+	uuidText    = regexp.MustCompile(`(?m)^(\S+ \d+ [0-9a-f]{16}) [0-9a-f]{8}`)
+	bucketsText = regexp.MustCompile(`(?m)^(\S+\.system\.buckets\.\S+ \d+ [0-9a-f]{16}) [0-9a-f]{8}`)
+)
 
 // insert makes sure that something happened.
 func (h *history) insert() {

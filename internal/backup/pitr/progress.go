@@ -33,8 +33,9 @@ type progress struct {
 	What    string    `bson:"what"`
 	Started time.Time `bson:"started"`
 	Phase   int       `bson:"phase"`
-	UUIDs   bool      `bson:"uuids"`
-	Done    []string  `bson:"done"` // collections whose data are there
+	UUIDs   bool      `bson:"uuids"`          // collections have the UUIDs they had
+	Copy    string    `bson:"copy,omitempty"` // else: those that replay.CopyUUID gives for this name; "" the target's own
+	Done    []string  `bson:"done"`           // collections whose data are there
 	// Applied is left out while nothing is: a server puts its own time into an empty timestamp.
 	Applied dbson.Timestamp `bson:"applied,omitempty"`
 }
