@@ -72,6 +72,9 @@ func (e *Env) Restore(ctx context.Context, p *RestorePlan, o RestoreOptions) (ou
 		}
 	}
 	if r.resume != nil {
+		if err := replay.AwaitEarlier(ctx, e.Client, 10*time.Minute, e.say); err != nil {
+			return nil, err
+		}
 		r.track.p = *r.resume
 		r.track.applied.Store(uint64(bson.NewTimestamp(r.resume.Applied.T, r.resume.Applied.I)))
 	} else {
