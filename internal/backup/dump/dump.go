@@ -18,6 +18,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/cairndb/cairn/internal/backup/archive"
+	"github.com/cairndb/cairn/internal/backup/batch"
 	"github.com/cairndb/cairn/internal/backup/tool"
 )
 
@@ -29,6 +30,7 @@ type Dump struct {
 	stdout io.Writer
 
 	client    *mongo.Client
+	dialer    batch.Dialer // of the client's connections
 	pref      *readpref.ReadPref
 	server    tool.Server
 	oneServer bool        // every cursor is on the same server
@@ -89,6 +91,7 @@ func (d *Dump) init(ctx context.Context) error {
 			return fmt.Errorf("bad option: %v", err)
 		}
 	}
+	o.Dialer = &d.dialer
 	if d.client, err = o.Connect(ctx); err != nil {
 		return fmt.Errorf("can't create session: %w", err)
 	}
