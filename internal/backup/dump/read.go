@@ -133,8 +133,8 @@ func (s *scan) run(ctx context.Context) error {
 			return nil // it was dropped
 		}
 		s.d.log.Info("reading %#q goes on after: %v", s.i.dataNamespace(), err)
-		if !tries.wait(ctx) {
-			return err
+		if !tries.wait(ctx, s.d.opts.retryFor()) {
+			return fmt.Errorf("it could not be read on for %v: %w", s.d.opts.retryFor(), err)
 		}
 	}
 }
@@ -359,11 +359,16 @@ func (k *skipper) drop(doc []byte) bool {
 }
 
 // retries spaces out the attempts after errors that follow each other without a document
-// in between, for about a minute in all.
-type retries struct{ n int }
+// in between, for a time in all.
+type retries struct {
+	n     int
+	since time.Time
+}
 
-func (r *retries) wait(ctx context.Context) bool {
-	if r.n >= 20 {
+func (r *retries) wait(ctx context.Context, limit time.Duration) bool {
+	if r.n == 0 {
+		r.since = time.Now()
+	} else if time.Since(r.since) > limit {
 		return false
 	}
 	pause := min(100*time.Millisecond<<min(r.n, 6), 5*time.Second)
@@ -386,7 +391,14 @@ func isGone(err error) bool {
 // isLost says that the server may have changed.
 func isLost(err error) bool {
 	return mongo.IsNetworkError(err) || mongo.IsTimeout(err) || errors.Is(err, mongo.ErrClientDisconnected) ||
-		hasCode(err, 6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436) || isSelection(err)
+		hasCode(err, 6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436) || isSelection(err) || isDriver(err)
+}
+
+// isDriver says that the driver gave up a connection before it asked anything, as another
+// operation had found the server gone.
+func isDriver(err error) bool {
+	var again interface{ Retryable() bool }
+	return errors.As(err, &again) && again.Retryable()
 }
 
 // isTransient says that another cursor may do better.
