@@ -126,10 +126,10 @@ func restoreFor(limit time.Duration, uri string, data []byte, hit func(), args .
 	return res, log.String(), err
 }
 
-// restoreDir restores a directory.
-func restoreDir(uri, dir string) (string, error) {
+// restoreArgs is a restore by a whole command line.
+func restoreArgs(args ...string) (string, error) {
 	var log logBuffer
-	o, err := restore.ParseOptions(tool.Config{Version: "test"}, false, []string{"--uri", host(uri) + "?directConnection=true" + polled, "--drop", "--dir", dir})
+	o, err := restore.ParseOptions(tool.Config{Version: "test"}, false, args)
 	if err == nil {
 		_, err = restoreWith(o, &log)
 	}
@@ -336,7 +336,7 @@ func TestTargetSteppedDown(t *testing.T) {
 	dst := connect(t, uri)
 	for command, code := range map[string]int32{"create": 10107, "insert": 189, "createIndexes": 11602, "drop": 91} {
 		failing(t, dst, bson.D{{Key: "times", Value: 2}}, bson.E{Key: "failCommands", Value: bson.A{command}}, bson.E{Key: "errorCode", Value: code})
-		if log, err := restoreDir(uri, dir); err != nil {
+		if log, err := restoreArgs("--uri", host(uri)+"?directConnection=true"+polled, "--drop", "--dir", dir); err != nil {
 			t.Fatalf("%s %d: %v\n%s", command, code, err, log)
 		}
 		compare(t, command, want, state(t, dst, "d"))
