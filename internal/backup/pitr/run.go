@@ -244,7 +244,7 @@ func (c *capturer) run(ctx context.Context, from chain.OpTime) error {
 	defer cancel(nil)
 	tail := make(chan error, 1)
 	go func() {
-		tail <- c.org.Tail(tailCtx, from, func(raw bson.Raw) error { return c.take(store, raw) })
+		tail <- c.org.TailHeads(tailCtx, from, func(raw bson.Raw, h entry.Head) error { return c.take(store, raw, h) })
 	}()
 	c.storedT = time.Now()
 	tick := time.NewTicker(max(c.r.o.Every/16, 10*time.Millisecond))
@@ -283,10 +283,10 @@ func (c *capturer) run(ctx context.Context, from chain.OpTime) error {
 }
 
 // take adds an entry.
-func (c *capturer) take(ctx context.Context, raw bson.Raw) error {
+func (c *capturer) take(ctx context.Context, raw bson.Raw, h entry.Head) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.next.add(ctx, raw); err != nil {
+	if err := c.next.add(ctx, raw, h); err != nil {
 		return err
 	}
 	if c.next.bytes >= c.r.o.SliceBytes {
@@ -317,7 +317,7 @@ func (c *capturer) cut(ctx context.Context, now bool) error {
 		return nil
 	}
 	c.next = &slicer{env: c.r.env, org: c.org, lk: c.lk}
-	if err := c.next.add(ctx, s.lastRaw); err != nil {
+	if err := c.next.add(ctx, s.lastRaw, entry.Head{}); err != nil {
 		c.mu.Unlock()
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 )
@@ -100,6 +101,9 @@ func writeUnder(ctx context.Context, r *Repo, lk *Lock, m *Manifest, streams map
 	}
 	for _, name := range sortedKeys(streams) {
 		s := w.Stream(name)
+		if strings.HasPrefix(name, "log") {
+			s = w.Log(name)
+		}
 		if _, err := s.Write(streams[name]); err != nil {
 			w.Abort()
 			return err

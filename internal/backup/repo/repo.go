@@ -80,6 +80,7 @@ type Repo struct {
 	indexObjects map[string]bool
 	trash        map[string]bool
 	blocks       *blockCache
+	logBuffers   sync.Pool // *[logChunk]byte
 }
 
 // Init makes a repository where there is none. The marker is written last, so that what was
@@ -94,7 +95,7 @@ func Init(ctx context.Context, url string, o InitOptions) (*Repo, error) {
 	if (o.PackSize < 8<<20 && o.wrap == nil && o.now == nil) || o.PackSize < minPackSize || o.PackSize > maxPackSize {
 		return nil, fmt.Errorf("pack size %d: it is 8 to 64 MB", o.PackSize)
 	}
-	m := &Marker{Format: markerFormat, Version: version, ID: randomHex(16), Encryption: encryptionNone,
+	m := &Marker{Format: markerFormat, Version: markerVersion, ID: randomHex(16), Encryption: encryptionNone,
 		Chunker: chunkerParams(o.AverageChunk), PackSize: o.PackSize}
 	if err := m.Chunker.check(); err != nil {
 		return nil, err

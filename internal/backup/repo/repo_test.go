@@ -19,6 +19,7 @@ func TestRoundTrip(t *testing.T) {
 			streams := map[string][]byte{
 				"empty": {}, "one": {7}, "inline": noise(1, 4000), "one chunk": noise(2, 20000), "many": noise(3, 3<<20),
 				"zeros": make([]byte, 1<<20), "edge": noise(4, 64<<10), "same as edge": noise(4, 64<<10),
+				"log": append(noise(5, 700<<10), make([]byte, 900<<10)...), "log of nothing": {}, "log inline": noise(6, 300), "log piece": noise(7, logChunk),
 			}
 			m := backup(t, r, streams)
 			wantStreams(t, r, m, streams)

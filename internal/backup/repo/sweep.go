@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -308,27 +307,30 @@ func (s *sweep) copyLive(ctx context.Context, w *Writer, id ID, out *block) (*bl
 		return nil, err
 	}
 	for i, b := range e.blocks {
-		var chunks [][]byte
+		var read *plainBlock
+		var plain []byte
 		for k, c := range b.chunks {
 			if !s.marks.at(c.id, id, i, k) {
 				continue
 			}
-			if chunks == nil {
-				plain, err := pr.part(uint64(i), data[b.off:b.off+b.stored])
+			if read == nil {
+				plain, err = pr.part(uint64(i), data[b.off:b.off+b.stored])
 				if err == nil {
-					chunks, err = decodeBlock(s.r.codec, plain)
-				}
-				if err == nil && len(chunks) != len(b.chunks) {
-					err = fmt.Errorf("%d chunks, its directory says %d", len(chunks), len(b.chunks))
+					read, err = s.r.decodeListed(plain, b)
 				}
 				if err != nil {
 					return nil, corrupt(kindPack, name, "block %d: %v", i, err)
 				}
 			}
-			if s.r.keys.chunkID(chunks[k]) != c.id {
+			if !read.matches(s.r.keys, k, c.id) {
 				return nil, &CorruptError{"chunk", c.id.String(), "its bytes in " + name + " do not match its id"}
 			}
-			if out, err = w.store(c.id, chunks[k], out); err != nil {
+			if read.isLog { // its id is of the very bytes that are stored
+				err = w.keepPiece(plain, c)
+			} else {
+				out, err = w.store(c.id, read.chunks[k], out)
+			}
+			if err != nil {
 				return nil, err
 			}
 		}

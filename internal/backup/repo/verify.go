@@ -370,18 +370,15 @@ func (r *Repo) checkPack(name string, data []byte, listed *packEntry) error {
 	}
 	for i, b := range e.blocks {
 		plain, err := pr.part(uint64(i), data[b.off:b.off+b.stored])
-		var chunks [][]byte
+		var read *plainBlock
 		if err == nil {
-			chunks, err = decodeBlock(r.codec, plain)
-		}
-		if err == nil && len(chunks) != len(b.chunks) {
-			err = fmt.Errorf("%d chunks, its directory says %d", len(chunks), len(b.chunks))
+			read, err = r.decodeListed(plain, b)
 		}
 		if err != nil {
 			return corrupt(kindPack, name, "block %d: %v", i, err)
 		}
 		for k, c := range b.chunks {
-			if r.keys.chunkID(chunks[k]) != c.id {
+			if !read.matches(r.keys, k, c.id) {
 				return corrupt(kindPack, name, "block %d: chunk %s does not match its id", i, c.id)
 			}
 		}
