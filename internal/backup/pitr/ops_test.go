@@ -30,6 +30,7 @@ func count(t *testing.T, c *mongo.Client, ns string) int64 {
 }
 
 func TestServeDrillAndChanges(t *testing.T) {
+	t.Parallel()
 	ctx, e := t.Context(), newEnv(t)
 	coll := e.Client.Database("shop").Collection("orders")
 	must(coll.InsertMany(ctx, docs(500, 0)))(t)
@@ -89,6 +90,7 @@ func TestServeDrillAndChanges(t *testing.T) {
 
 // One collection, beside the live one, under another name, with its oplog.
 func TestRestoreUnderAnotherName(t *testing.T) {
+	t.Parallel()
 	ctx, e := t.Context(), newEnv(t)
 	orders := e.Client.Database("shop").Collection("orders")
 	must(orders.InsertMany(ctx, docs(100, 0)))(t)
@@ -129,6 +131,7 @@ func TestRestoreUnderAnotherName(t *testing.T) {
 }
 
 func TestPruneKeepsWhatItSays(t *testing.T) {
+	t.Parallel()
 	ctx, e := t.Context(), newEnv(t)
 	coll := e.Client.Database("d").Collection("c")
 	for i := range 4 {
@@ -163,6 +166,7 @@ func TestPruneKeepsWhatItSays(t *testing.T) {
 // The continuous backup: it takes the first full backup by itself, keeps up, survives a restart of
 // the server, and stores what it has when it ends.
 func TestRun(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	e := newEnvAt(t, t.TempDir())
 	dir := t.TempDir()
@@ -241,6 +245,7 @@ func TestIncrWithoutFull(t *testing.T) {
 
 // Views, a capped and a collated collection, users and roles come back.
 func TestSpecialThings(t *testing.T) {
+	t.Parallel()
 	ctx, e := t.Context(), newEnv(t)
 	db := e.Client.Database("d")
 	run := func(c dbson.D) {
