@@ -222,6 +222,21 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// startRun runs a continuous backup; the function ends it, as a SIGTERM does, and wants it to end well.
+func startRun(t *testing.T, r *Runner) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	return func() {
+		t.Helper()
+		cancel(errors.New("SIGTERM"))
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // waitFor waits until something is so; a minute is for the slowest machine.
 func waitFor(t *testing.T, what string, is func() bool) {
 	t.Helper()

@@ -136,7 +136,7 @@ func (lk *Lock) Release(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	err := lk.r.RemoveLock(ctx, lk.info.ID)
+	err := lk.r.letGo(ctx, lk.info.ID)
 	if err == nil && lk.lost == nil {
 		lk.lost = errors.New("the lock was released")
 		close(lk.lostC)

@@ -80,6 +80,7 @@ type Repo struct {
 	indexObjects map[string]bool
 	trash        map[string]bool
 	blocks       *blockCache
+	letGoLocks   map[string]bool // ids of locks of ours that are not held any more, but may be there
 	logBuffers   sync.Pool // *[logChunk]byte
 }
 

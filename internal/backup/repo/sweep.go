@@ -528,14 +528,14 @@ func (s *sweep) mergeIndexes(ctx context.Context) error {
 func (s *sweep) removeTemporary(ctx context.Context) error {
 	now := s.lk.Info()
 	var old []string
-	err := s.r.store.b.list(ctx, "", func(o objectInfo) error {
+	all, err := s.r.store.listAll(ctx, "")
+	if err != nil {
+		return err
+	}
+	for _, o := range all {
 		if isTemporary(o.name) && o.modTime.Before(now.Created.Add(-24*time.Hour)) {
 			old = append(old, o.name)
 		}
-		return nil
-	})
-	if err != nil {
-		return err
 	}
 	for _, name := range old {
 		if err := s.r.store.remove(ctx, name); err != nil {
