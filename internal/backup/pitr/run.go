@@ -372,11 +372,24 @@ func (r *Runner) full(ctx context.Context) error {
 	return err
 }
 
+// noteFulls finds the newest full backup. One from the future was made by a clock that was wrong, and
+// must not keep the next one from being made until then.
 func (r *Runner) noteFulls(st *State) {
+	now := r.env.now()
 	r.update(func(s *RunStatus) {
+		if s.LastFull.After(now) {
+			s.LastFull = time.Time{}
+		}
 		for _, b := range st.Coverage.Backups {
-			if b.Kind == chain.Full && b.Created.After(s.LastFull) {
-				s.LastFull = b.Created
+			if b.Kind != chain.Full {
+				continue
+			}
+			at := b.Created
+			if at.After(now.Add(time.Minute)) {
+				at = time.Unix(0, 0)
+			}
+			if at.After(s.LastFull) {
+				s.LastFull = at
 			}
 		}
 	})
@@ -416,6 +429,9 @@ func (r *Runner) schedule(ctx context.Context) {
 }
 
 func (r *Runner) due(now, last time.Time) bool {
+	if last.After(now.Add(time.Minute)) {
+		return true // the clock was set back
+	}
 	if r.o.FullEvery > 0 && now.Sub(last) >= r.o.FullEvery {
 		return true
 	}

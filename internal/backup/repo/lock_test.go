@@ -15,7 +15,7 @@ import (
 func sharedClock(t testing.TB, change ...func(*InitOptions)) (*clock, *faulty, *Repo, *Repo) {
 	c := newClock()
 	f := &faulty{clock: c}
-	r := newRepo(t, append(change, func(o *InitOptions) { withFaults(f)(&o.Options); o.now = c.now })...)
+	r := newRepo(t, append(change, func(o *InitOptions) { withFaults(f)(&o.Options); o.Now = c.now })...)
 	return c, f, r, reopen(t, r)
 }
 
@@ -204,7 +204,7 @@ func TestClockJumps(t *testing.T) {
 	for _, jump := range []time.Duration{48 * time.Hour, -48 * time.Hour} {
 		own := newClock()
 		r := newRepo(t)
-		a := reopen(t, r, func(o *Options) { o.now = own.now })
+		a := reopen(t, r, func(o *Options) { o.Now = own.now })
 		lk := must(a.Lock(ctx, Shared))(t)
 		w := must(a.NewWriter(ctx, lk))(t)
 		s := w.Stream("s")

@@ -32,8 +32,11 @@ type Options struct {
 	LockTTL    time.Duration     // after which a lock that is not refreshed is stale; 0 is 10 minutes
 	Owner      string            // who holds locks, for people; "" is user@host
 
-	// Tests only: the store's clock and calls are theirs.
-	now  func() time.Time
+	// Now is the wall clock of this machine, for the names and times that people read; nothing
+	// depends on its being right. nil is time.Now.
+	Now func() time.Time
+
+	// Tests only: the store's calls are theirs.
 	wrap func(backend) backend
 	cost int // log2 of scrypt's work; 0 is age's default
 }
@@ -81,7 +84,7 @@ type Repo struct {
 	trash        map[string]bool
 	blocks       *blockCache
 	letGoLocks   map[string]bool // ids of locks of ours that are not held any more, but may be there
-	logBuffers   sync.Pool // *[logChunk]byte
+	logBuffers   sync.Pool       // *[logChunk]byte
 }
 
 // Init makes a repository where there is none. The marker is written last, so that what was
@@ -93,7 +96,7 @@ func Init(ctx context.Context, url string, o InitOptions) (*Repo, error) {
 	if o.PackSize == 0 {
 		o.PackSize = DefaultPackSize
 	}
-	if (o.PackSize < 8<<20 && o.wrap == nil && o.now == nil) || o.PackSize < minPackSize || o.PackSize > maxPackSize {
+	if (o.PackSize < 8<<20 && o.wrap == nil && o.cost == 0) || o.PackSize < minPackSize || o.PackSize > maxPackSize {
 		return nil, fmt.Errorf("pack size %d: it is 8 to 64 MB", o.PackSize)
 	}
 	m := &Marker{Format: markerFormat, Version: markerVersion, ID: randomHex(16), Encryption: encryptionNone,
@@ -208,8 +211,8 @@ func connect(ctx context.Context, url string, o Options, create bool) (*Repo, er
 	if o.LockTTL <= 0 {
 		o.LockTTL = 10 * time.Minute
 	}
-	if o.now == nil {
-		o.now = time.Now
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	c, err := newCodec(o.Level, o.Workers)
 	if err != nil {
@@ -231,7 +234,7 @@ func (r *Repo) use(m *Marker, master []byte) error {
 	return nil
 }
 
-func (r *Repo) now() time.Time { return r.opts.now() }
+func (r *Repo) now() time.Time { return r.opts.Now() }
 
 // Marker returns the format marker.
 func (r *Repo) Marker() Marker { return *r.marker }

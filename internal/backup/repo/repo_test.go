@@ -63,7 +63,7 @@ func TestKeys(t *testing.T) {
 	r := newRepo(t, func(o *InitOptions) { o.Recipients = []age.Recipient{alice.Recipient()} })
 	m := backup(t, r, map[string][]byte{"s": noise(1, 100000)})
 	with := func(o Options) error {
-		o.cost, o.now = 1, r.opts.now
+		o.cost, o.Now = 1, r.opts.Now
 		n, err := Open(ctx, r.url, OpenOptions{o})
 		if err != nil {
 			return err
