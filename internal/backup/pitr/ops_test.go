@@ -146,8 +146,8 @@ func TestPruneKeepsWhatItSays(t *testing.T) {
 		t.Errorf("a dry run deleted: %+v", dry)
 	}
 	got := must(e.Prune(ctx, PruneOptions{Policy: chain.Policy{Last: 2}}))(t)
-	if got.Deleted != dry.Deleted {
-		t.Errorf("deleted %d, said %d", got.Deleted, dry.Deleted)
+	if got.Deleted != dry.Deleted || got.Sweep.Deleted != dry.Sweep.Deleted || got.Sweep.DeletedBytes != dry.Sweep.DeletedBytes || got.Sweep.Deleted == 0 {
+		t.Errorf("deleted %d and %+v\nsaid %d and %+v", got.Deleted, got.Sweep, dry.Deleted, dry.Sweep)
 	}
 	after := must(e.State(ctx))(t)
 	n1, _ := st.Coverage.Newest()

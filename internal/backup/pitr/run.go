@@ -31,7 +31,8 @@ type RunOptions struct {
 	FullOnGap bool
 	// MergeEvery is how often small slices are joined; default 1 h.
 	MergeEvery time.Duration
-	// LockWait is how long to wait for another one that continues the chain; default 1 min.
+	// LockWait is how long to wait for another one that continues the chain; default 90 s: longer than a
+	// process that is gone, with its container, keeps its lock.
 	LockWait time.Duration
 }
 
@@ -44,7 +45,7 @@ func (o *RunOptions) defaults() {
 	set(&o.Every, 4*time.Second)
 	set(&o.IdleEvery, time.Minute)
 	set(&o.MergeEvery, time.Hour)
-	set(&o.LockWait, time.Minute)
+	set(&o.LockWait, repo.DefaultLockTTL+30*time.Second)
 	if o.SliceBytes <= 0 {
 		o.SliceBytes = 64 << 20
 	}

@@ -338,3 +338,33 @@ func TestAdvance(t *testing.T) {
 		t.Fatalf("left: %v", sortedKeys(all))
 	}
 }
+
+// A process that went with its container, whose successor cannot tell that it is gone, keeps the next
+// one waiting for a minute and not longer. The clocks of both may be wrong: the store's counts.
+func TestLockOfALostContainer(t *testing.T) {
+	ctx := context.Background()
+	c := newClock()
+	f := &faulty{clock: c}
+	r := newRepo(t, func(o *InitOptions) { withFaults(f)(&o.Options); o.LockTTL = 0 })
+	wrong := newClock()
+	wrong.move(-1000 * time.Hour)
+	a := reopen(t, r, func(o *Options) { o.Now = wrong.now })
+	lost := must(a.LockWith(ctx, LockRequest{Kind: Shared, Scope: "oplog"}))(t)
+	lost.stop()
+	<-lost.done
+	lost.info.Process = "" // of another host
+	check(t, lost.refresh(ctx))
+	var locked *LockedError
+	for range 4 {
+		c.move(DefaultLockTTL / 4)
+		if _, err := r.LockWith(ctx, LockRequest{Kind: Shared, Scope: "oplog"}); !errors.As(err, &locked) {
+			t.Fatalf("a lock that is younger than its time to live: %v", err)
+		}
+	}
+	c.move(time.Second)
+	next := must(r.LockWith(ctx, LockRequest{Kind: Shared, Scope: "oplog"}))(t)
+	if err := lost.Check(ctx); !errors.Is(err, ErrLockLost) {
+		t.Fatalf("the one that was lost comes back and holds it still: %v", err)
+	}
+	check(t, next.Release(ctx))
+}

@@ -20,6 +20,11 @@ const (
 	maxPackSize     = 64 << 20
 )
 
+// DefaultLockTTL is how long a process that is gone without a word, with its machine or container,
+// keeps others waiting. It is refreshed four times in it. A holder that could not for longer, because
+// the store was away, goes on when the store is back, unless somebody took the lock over.
+const DefaultLockTTL = time.Minute
+
 // Options say how to reach and to open a repository. The zero value opens one that is not
 // encrypted.
 type Options struct {
@@ -29,7 +34,7 @@ type Options struct {
 	Retry      Retry
 	Level      zstd.EncoderLevel // of compression; 0 is zstd.SpeedFastest: a third less CPU for 2 % more bytes
 	Workers    int               // that compress, and that read ahead; 0 is GOMAXPROCS, at most 4
-	LockTTL    time.Duration     // after which a lock that is not refreshed is stale; 0 is 10 minutes
+	LockTTL    time.Duration     // after which a lock that is not refreshed is stale; 0 is DefaultLockTTL
 	Owner      string            // who holds locks, for people; "" is user@host
 
 	// Now is the wall clock of this machine, for the names and times that people read; nothing
@@ -209,7 +214,7 @@ func connect(ctx context.Context, url string, o Options, create bool) (*Repo, er
 		o.Level = zstd.SpeedFastest
 	}
 	if o.LockTTL <= 0 {
-		o.LockTTL = 10 * time.Minute
+		o.LockTTL = DefaultLockTTL
 	}
 	if o.Now == nil {
 		o.Now = time.Now
