@@ -179,13 +179,13 @@ func TestTransactions(t *testing.T) {
 		`{`+session("A")+prev(0)+apply(`, "partialTxn": true`, ins("c", uc, `"a1"`)), // +1: A begins
 		ins("c", uc, `"between"`), // +2
 		`{`+session("A")+prev(1)+apply(``, ins("c", uc, `"a2"`), `{"op": "u", "ns": "d.c", `+uc+`"o": {"$v": 2, "diff": {"u": {"age": 99}}}, "o2": {"_id": 0}}`), // +3: A commits
-		`{`+session("Q")+prev(0)+apply(`, "prepare": true`, ins("c", uc, `"b"`), `{"op": "d", "ns": "d.c", `+uc+`"o": {"_id": 1}}`),                             // +4: B prepares
+		`{`+session("Q")+prev(0)+apply(`, "prepare": true`, ins("c", uc, `"b"`), `{"op": "d", "ns": "d.c", `+uc+`"o": {"_id": 1}}`),                              // +4: B prepares
 		ins("c", uc, `"between 2"`), // +5
 		`{`+session("Q")+prev(4)+`"op": "c", "ns": "admin.$cmd", "o": {"commitTransaction": 1, "commitTimestamp": {"$timestamp": {"t": 1, "i": 1}}, "prepared": true}}`, // +6: B commits
 		`{`+session("g")+prev(0)+apply(`, "prepare": true`, ins("c", uc, `"never"`)),                                                                                    // +7: C prepares
 		`{`+session("g")+prev(7)+`"op": "c", "ns": "admin.$cmd", "o": {"abortTransaction": 1}}`,                                                                         // +8: C aborts
 		`{`+session("w")+prev(0)+apply(``, ins("c", uc, `"d"`), ins("other", uo, `"d"`)),                                                                                // +9: D, of two collections
-		`{"op": "n", "ns": "", "o": {"msg": "end"}}`, // +10
+		`{"op": "n", "ns": "", "o": {"msg": "end"}}`,                                                                                                                    // +10
 	)
 	if v, err := e.Verify(ctx, VerifyOptions{}, func(s string) { t.Log(s) }); err != nil {
 		t.Fatalf("%v %+v", err, v)

@@ -196,6 +196,7 @@ func TestRun(t *testing.T) {
 			if err := db.Close(); err != nil {
 				t.Fatal(err)
 			}
+			waitFor(t, "the status to say that the server is away", func() bool { return r.Status().LastError != "" })
 			db = open(port)
 		}
 	}
@@ -203,6 +204,9 @@ func TestRun(t *testing.T) {
 	waitFor(t, "a scheduled full backup", func() bool { return r.Status().Fulls > fulls })
 	end := newest(t, e)
 	waitFor(t, "the end", func() bool { return r.Status().Stored.TS >= end })
+	if s := r.Status(); s.LastError != "" {
+		t.Errorf("the server is back, the status says %q", s.LastError)
+	}
 	must(coll.InsertMany(ctx, docs(7, 5000)))(t)
 	last := newest(t, e)
 	waitFor(t, "the last entries", func() bool { return r.Status().Captured.TS >= last || r.Status().Stored.TS >= last })

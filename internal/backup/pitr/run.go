@@ -68,6 +68,10 @@ type RunStatus struct {
 	Gaps            int64
 	LastError       string // of the last attempt that failed; "" once one succeeded
 	LastErrorAt     time.Time
+	// LastVerify and LastDrill are when the repository was verified and a restore tried last,
+	// by whomever; zero if never. They are looked up every few minutes.
+	LastVerify, LastDrill     time.Time
+	LastVerifyOK, LastDrillOK bool
 }
 
 // Lag is how far what is stored is behind what the server was seen to have.
@@ -190,6 +194,11 @@ func (r *Runner) capture(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	said := org.OnRetry
+	org.OnRetry = func(err error, pause time.Duration) {
+		r.failed(err) // a server that is away is not a backup that keeps up
+		said(err, pause)
+	}
 	st, err := r.env.State(ctx)
 	if err != nil {
 		return err
@@ -212,6 +221,9 @@ func (r *Runner) capture(ctx context.Context) (err error) {
 		return &SourceError{was, org.name}
 	}
 	r.noteFulls(st)
+	if err := r.noteChecks(ctx); err != nil {
+		return err
+	}
 	lk, unlock, err := r.env.lock(ctx, repo.LockRequest{Kind: repo.Shared, Purpose: "continuous backup", Scope: scopeOplog, Wait: r.o.LockWait})
 	if err != nil {
 		return err
@@ -429,6 +441,28 @@ func (r *Runner) schedule(ctx context.Context) {
 	}
 }
 
+// noteChecks looks up the last verification and drill.
+func (r *Runner) noteChecks(ctx context.Context) error {
+	verify, err := r.env.lastVerify(ctx)
+	if err != nil {
+		return err
+	}
+	var drill DrillRecord
+	drilled, err := r.env.Repo.Record(ctx, recordLast, recordDrill, &drill)
+	if err != nil {
+		return fmt.Errorf("reading the result of the last drill: %w", err)
+	}
+	r.update(func(s *RunStatus) {
+		if verify != nil {
+			s.LastVerify, s.LastVerifyOK = verify.Finished, verify.OK
+		}
+		if drilled {
+			s.LastDrill, s.LastDrillOK = drill.Finished, drill.OK
+		}
+	})
+	return nil
+}
+
 func (r *Runner) due(now, last time.Time) bool {
 	if last.After(now.Add(time.Minute)) {
 		return true // the clock was set back
@@ -444,14 +478,21 @@ func (r *Runner) due(now, last time.Time) bool {
 	return false
 }
 
-// housekeep joins small slices now and then.
+// housekeep joins small slices now and then, and looks whether somebody verified the repository.
 func (r *Runner) housekeep(ctx context.Context) {
 	tick := time.NewTicker(r.o.MergeEvery)
 	defer tick.Stop()
+	checks := time.NewTicker(5 * time.Minute)
+	defer checks.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-checks.C:
+			if err := r.noteChecks(ctx); err != nil && ctx.Err() == nil {
+				r.env.say("looking up the last verification: %v", err) // what is known stays
+			}
+			continue
 		case <-tick.C:
 		}
 		if n, err := r.env.merge(ctx); err != nil && ctx.Err() == nil {
