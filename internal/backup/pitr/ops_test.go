@@ -130,6 +130,39 @@ func TestRestoreUnderAnotherName(t *testing.T) {
 	}
 }
 
+// A collection that was given another name since the moment is no part of the restore, and is not
+// written to, though it has the UUID of one that is; and so is one that the oplog made.
+func TestRestoreLeavesWhatWasRenamedAlone(t *testing.T) {
+	ctx, e := t.Context(), newEnv(t)
+	db := e.Client.Database("shop")
+	must(db.Collection("a").InsertMany(ctx, docs(10, 0)))(t)
+	must(e.Full(ctx, FullOptions{}))(t)
+	must(db.Collection("b").InsertMany(ctx, docs(10, 0)))(t)
+	must(db.Collection("a").InsertMany(ctx, docs(10, 10)))(t)
+	must(e.Incr(ctx, IncrOptions{}))(t)
+	at := newest(t, e)
+	for _, n := range []string{"a", "b"} {
+		if err := e.Client.Database("admin").RunCommand(ctx, dbson.D{{Key: "renameCollection", Value: "shop." + n}, {Key: "to", Value: "shop.old_" + n}}).Err(); err != nil {
+			t.Fatal(err)
+		}
+		must(db.Collection("old_"+n).DeleteMany(ctx, dbson.D{}))(t)
+		must(db.Collection("old_"+n).InsertOne(ctx, dbson.D{{Key: "_id", Value: "kept"}}))(t)
+	}
+	for range 2 {
+		o := RestoreOptions{To: chain.Moment{TS: at, Exact: true}, Verify: true, Resumable: true, NoUsers: true}
+		p := must(e.PlanRestore(ctx, o))(t)
+		if got := strings.Join(p.Untouched, " "); got != "shop.old_a shop.old_b" {
+			t.Errorf("leaves %q alone", got)
+		}
+		must(e.Restore(ctx, p, o))(t)
+		for ns, want := range map[string]int64{"shop.a": 20, "shop.b": 10, "shop.old_a": 1, "shop.old_b": 1} {
+			if n := count(t, e.Client, ns); n != want {
+				t.Errorf("%s has %d documents, not %d", ns, n, want)
+			}
+		}
+	}
+}
+
 func TestPruneKeepsWhatItSays(t *testing.T) {
 	t.Parallel()
 	ctx, e := t.Context(), newEnv(t)

@@ -114,7 +114,7 @@ func (r *Restore) run(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, f := range []func() error{r.loadManifest, r.readSystemIndexes, r.readMetadata, r.openState, func() error { return r.preflight(ctx) }} {
+	for _, f := range []func() error{r.loadManifest, r.readSystemIndexes, r.readMetadata, r.openState, func() error { return r.awaitEarlier(ctx) }, func() error { return r.preflight(ctx) }} {
 		if err := f(); err != nil {
 			return fmt.Errorf("restore error: %w", err)
 		}
