@@ -119,11 +119,15 @@ func serve(s *node.Settings, prog string) error {
 		}
 		defer os.Remove(s.PidFile)
 	}
+	stopMetrics, err := serveMetrics(s, n)
+	if err != nil {
+		return errors.Join(err, n.Close())
+	}
 	releaseProgram()
 	announce(s, n, out)
 	why := waitForEnd(sigs, stop, n, rotate, log)
 	log.Info("shutting down", "reason", why)
-	if err := n.Close(); err != nil {
+	if err := errors.Join(stopMetrics(), n.Close()); err != nil {
 		return &exitError{exitFailure, fmt.Errorf("shutdown: %w", err)}
 	}
 	log.Info("shut down cleanly")

@@ -11,5 +11,6 @@
 // embedded server gets one handed in by cmd.
 //
 // Its packages are used by cmd/cairn: tool, archive, entry, source, replay, dump,
-// restore, bsondump, repo, pitr, pitr/chain, pitr/find, pitr/picture, pitr/results.
+// restore, bsondump, repo, pitr, pitr/chain, pitr/find, pitr/gauges, pitr/picture,
+// pitr/results.
 package backup

@@ -326,6 +326,9 @@ func (n *Node) count(c *Ctx, err error) {
 		n.Counters.Asserts.User.Add(1)
 	}
 	took := n.Clock().Sub(c.start)
+	if c.Op != nil {
+		took = max(0, took-c.Op.Query.Stats.Waited)
+	}
 	switch c.Command.Name {
 	case "find", "aggregate", "count", "distinct", "getMore":
 		n.Counters.ReadLatency.Add(took)

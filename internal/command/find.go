@@ -10,14 +10,14 @@ import (
 )
 
 var readCommands = []Command{
-	{Name: "find", Flags: Read | V1, Run: runFind, Args: findArgs, Unstable: []string{"awaitData", "max", "min", "noCursorTimeout", "oplogReplay", "returnKey", "showRecordId", "tailable"}, Help: "Opens a cursor over the documents that match a filter."},
+	{Name: "find", Flags: Read | V1, Run: runFind, Args: findArgs, Unstable: []string{"awaitData", "collectionUUID", "max", "min", "noCursorTimeout", "oplogReplay", "returnKey", "showRecordId", "tailable"}, Help: "Opens a cursor over the documents that match a filter."},
 	{Name: "getMore", Flags: Read | V1 | Exhaust, Run: runGetMore, Help: "Returns the next batch of a cursor.", Args: []Arg{
 		{"collection", TString, true}, {"batchSize", TNumber, false}}},
 	{Name: "planCacheClear", Run: runPlanCacheClear, Help: "Forgets the plans of a collection, or of one query's shape.", Args: []Arg{
 		{"query", TObject, false}, {"sort", TObject, false}, {"projection", TObject, false}, {"collation", TObject, false}}},
 	{Name: "killCursors", Flags: V1, Run: runKillCursors, Help: "Closes cursors.", Args: []Arg{{"cursors", TArray, true}}},
-	{Name: "aggregate", Flags: Read | Write | V1, Run: runAggregate, Args: aggregateArgs, Unstable: []string{"explain"}, Help: "Runs an aggregation pipeline."},
-	{Name: "count", Flags: Read | V1, Run: runCount, Args: countArgs, Help: "Counts the documents that match a query."},
+	{Name: "aggregate", Flags: Read | Write | V1, Run: runAggregate, Args: aggregateArgs, Unstable: []string{"collectionUUID", "explain"}, Help: "Runs an aggregation pipeline."},
+	{Name: "count", Flags: Read | V1, Run: runCount, Args: countArgs, Unstable: []string{"collectionUUID"}, Help: "Counts the documents that match a query."},
 	{Name: "distinct", Flags: Read, Run: runDistinct, Args: distinctArgs, Help: "Lists the distinct values of a field."},
 	{Name: "explain", Flags: Read | V1, Run: runExplain, Help: "Shows how a command would be run, or was.", Args: []Arg{{"verbosity", TString, false}}},
 }
@@ -29,18 +29,18 @@ var findArgs = []Arg{
 	{"tailable", TBoolLike, false}, {"oplogReplay", TBoolLike, false}, {"noCursorTimeout", TBoolLike, false},
 	{"awaitData", TBoolLike, false}, {"allowPartialResults", TBoolLike, false}, {"collation", TObject, false},
 	{"allowDiskUse", TBoolLike, false}, {"let", TObject, false}, {"ntoreturn", TNumber, false},
-	{"$_requestResumeToken", TBoolLike, false}, {"$_resumeAfter", TObject, false},
+	{"$_requestResumeToken", TBoolLike, false}, {"$_resumeAfter", TObject, false}, {"collectionUUID", TBinData, false},
 }
 
 var aggregateArgs = []Arg{
 	{"pipeline", TArray, true}, {"cursor", TObject, false}, {"explain", TBoolLike, false}, {"allowDiskUse", TBoolLike, false},
 	{"hint", TObject | TString, false}, {"collation", TObject, false}, {"let", TObject, false},
-	{"bypassDocumentValidation", TBoolLike, false},
+	{"bypassDocumentValidation", TBoolLike, false}, {"collectionUUID", TBinData, false},
 }
 
 var countArgs = []Arg{
 	{"query", TObject, false}, {"limit", TNumber, false}, {"skip", TNumber, false}, {"hint", TObject | TString, false},
-	{"collation", TObject, false}, {"fields", TObject, false},
+	{"collation", TObject, false}, {"fields", TObject, false}, {"collectionUUID", TBinData, false},
 }
 
 var distinctArgs = []Arg{
@@ -168,6 +168,9 @@ func (c *Ctx) findRequest() (*query.FindRequest, error) {
 		return nil, err
 	}
 	if r.BatchSize, r.HasBatchSize, err = nonNegative(batchSize, "batchSize"); err != nil {
+		return nil, err
+	}
+	if r.CollectionUUID, err = c.collectionUUID(c.Arg("collectionUUID")); err != nil {
 		return nil, err
 	}
 	if r.AwaitData && !r.Tailable {
@@ -312,6 +315,14 @@ func runAggregate(c *Ctx) error {
 	if c.ArgBool("explain", false) {
 		return c.explain(&query.ExplainRequest{Verbosity: "queryPlanner", Aggregate: r}, c.Body)
 	}
+	want, err := c.collectionUUID(c.Arg("collectionUUID"))
+	if err != nil {
+		return err
+	}
+	v := c.Node.Catalog.Pin()
+	if err := query.CheckUUID(v, r.NS, v.Lookup(r.NS), want); err != nil {
+		return err
+	}
 	c.readsOnly = !writesOut(r.Pipeline)
 	op := c.queryOp()
 	err = c.Node.Exec.Aggregate(op, r, c.Reply)
@@ -333,8 +344,12 @@ func (c *Ctx) countRequest() (*query.CountRequest, error) {
 	if err != nil {
 		return nil, err
 	}
+	want, err := c.collectionUUID(c.Arg("collectionUUID"))
+	if err != nil {
+		return nil, err
+	}
 	skip, _, err := c.nonNegative("skip", "skip")
-	return &query.CountRequest{NS: ns, Query: c.ArgDoc("query"), Hint: c.Arg("hint"), Skip: skip, Limit: c.ArgInt("limit", 0), Collation: c.ArgDoc("collation")}, err
+	return &query.CountRequest{NS: ns, CollectionUUID: want, Query: c.ArgDoc("query"), Hint: c.Arg("hint"), Skip: skip, Limit: c.ArgInt("limit", 0), Collation: c.ArgDoc("collation")}, err
 }
 
 func runCount(c *Ctx) error {

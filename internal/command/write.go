@@ -59,25 +59,24 @@ func (c *Ctx) checkTarget(ns query.Namespace, args *argIndex, body bson.Raw) err
 	if args.value(body, "isTimeseriesNamespace").Truthy() || !args.value(body, "encryptionInformation").IsMissing() {
 		return mongoerr.New(mongoerr.CommandNotSupported, "time series and encrypted collections are not supported by this version of Cairn")
 	}
-	v := args.value(body, "collectionUUID")
+	want, err := c.collectionUUID(args.value(body, "collectionUUID"))
+	if err != nil || want == nil {
+		return err
+	}
+	v := c.Node.Catalog.Pin()
+	return query.CheckUUID(v, ns, v.Lookup(ns), want)
+}
+
+// collectionUUID reads the value of that argument, nil if it is not there.
+func (c *Ctx) collectionUUID(v bson.Value) (*bson.UUID, error) {
 	if v.IsNullish() {
-		return nil
+		return nil, nil
 	}
 	want, ok := v.UUID()
 	if !ok {
-		return wrongType(c.Command.Name+".collectionUUID", v.Type, TBinData)
+		return nil, wrongType(c.Command.Name+".collectionUUID", v.Type, TBinData)
 	}
-	coll := c.Node.Catalog.Pin().Lookup(ns)
-	if coll != nil && coll.UUID == want {
-		return nil
-	}
-	extra := bson.NewBuilder(nil).Str("db", ns.DB).UUID("collectionUUID", want).Str("expectedCollection", ns.Coll)
-	if actual := c.Node.Catalog.Pin().ByUUID(want); actual != nil && actual.NS.DB == ns.DB {
-		extra.Str("actualCollection", actual.NS.Coll)
-	} else {
-		extra.Null("actualCollection")
-	}
-	return mongoerr.New(mongoerr.CollectionUUIDMismatch, "Collection UUID does not match that specified").WithExtra(extra.Finish())
+	return &want, nil
 }
 
 // writeLock waits for fsyncUnlock and reports the command as one that writes.

@@ -26,6 +26,9 @@ func (l *Local) Find(op *OpContext, r *FindRequest, out *bson.Builder) error {
 	if err != nil {
 		return err
 	}
+	if err := CheckUUID(l.cat.Pin(), r.NS, t.coll, r.CollectionUUID); err != nil {
+		return err
+	}
 	coll, err := t.collation(r.Collation)
 	if err != nil {
 		return err

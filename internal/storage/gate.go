@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -30,6 +31,7 @@ type gateFS struct {
 const (
 	manifestPrefix = "MANIFEST-"
 	markerPrefix   = "marker."
+	currentPrefix  = "marker.manifest."
 )
 
 // check ends a write operation: its error, if any, is the store's end.
@@ -84,7 +86,16 @@ func (g *gateFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) 
 
 func (g *gateFS) createVersion(name, base string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	if !g.pretend() {
-		f, err := g.FS.Create(name, c)
+		err := error(nil)
+		if strings.HasPrefix(base, currentPrefix) {
+			// Pebble syncs the directory once, behind both. A crash before that may keep the
+			// marker and forget the MANIFEST that it names, and no store opens from that.
+			err = g.syncDir(g.FS.PathDir(name))
+		}
+		var f vfs.File
+		if err == nil {
+			f, err = g.FS.Create(name, c)
+		}
 		if g.check("create", name, err) == nil {
 			return g.wrap(f, name), nil
 		}
@@ -97,6 +108,14 @@ func (g *gateFS) createVersion(name, base string, c vfs.DiskWriteCategory) (vfs.
 		return nil, err
 	}
 	return g.wrap(f, name), nil
+}
+
+func (g *gateFS) syncDir(dir string) error {
+	d, err := g.FS.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 func (g *gateFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {

@@ -256,3 +256,27 @@ func TestSmallDisk(t *testing.T) {
 		})
 	}
 }
+
+// A store that was being created when the disk became full opens from whatever of the directory a crash leaves.
+func TestCrashAfterAnUnfinishedCreation(t *testing.T) {
+	for nth, failed := int64(0), true; failed; nth++ {
+		mem := vfs.NewCrashableMem()
+		f := &faulty{match: isWrite, err: syscall.ENOSPC}
+		f.arm(nth)
+		n, err := node.Start(t.Context(), config(f.wrap(mem)))
+		if failed = err != nil; !failed {
+			_ = n.Close() // the disk is full; the first start that succeeds ends the test
+		}
+		f.armed.Store(false)
+		for i := range uint64(12) {
+			fs := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 30, RNG: rand.New(rand.NewPCG(uint64(nth), i))})
+			n, err := node.Start(t.Context(), config(fs))
+			if err != nil {
+				t.Fatalf("after the failure of operation %d: %v", nth, err)
+			}
+			if err := n.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

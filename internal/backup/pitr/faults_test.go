@@ -3,19 +3,23 @@ package pitr
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	dbson "go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/cairndb/cairn"
+	"github.com/cairndb/cairn/cairntest"
 	"github.com/cairndb/cairn/internal/backup/pitr/chain"
 	"github.com/cairndb/cairn/internal/backup/repo"
 )
@@ -64,8 +68,11 @@ func child(op string) error {
 		if run, err = e.NewRunner(RunOptions{Every: 20 * time.Millisecond, IdleEvery: 50 * time.Millisecond, FullEvery: 300 * time.Millisecond, MergeEvery: 100 * time.Millisecond, LockWait: 5 * time.Second}); err == nil {
 			err = run.Run(ctx)
 		}
-	case "restore":
+	case "restore", "restore-renamed":
 		o := RestoreOptions{To: chain.Moment{Latest: true}, Verify: true, NoUsers: true, Resumable: true}
+		if op == "restore-renamed" {
+			o.Rename = renamed
+		}
 		var p *RestorePlan
 		if p, err = e.PlanRestore(ctx, o); err == nil {
 			_, err = e.Restore(ctx, p, o)
@@ -176,6 +183,107 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	}
 }
 
+// renamed is a restore under other names, where collections cannot keep their UUIDs.
+var renamed = []string{"pa.*=qa.*"}
+
+// A restore that is killed in each of its phases, and again in the run that goes on, ends with what
+// one without interruption ends with; with the UUIDs of the source, and under other names.
+func TestRestoreKilledInAnyPhase(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	e := newEnvAt(t, dir, cairntest.ReplSet("rs0"))
+	e.Say = nil
+	rnd := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 7))
+	h := &history{t: t, client: e.Client, rnd: rnd}
+	series := e.Client.Database("pb").Collection("series")
+	if err := e.Client.Database("pb").CreateCollection(ctx, "series", options.CreateCollection().SetTimeSeriesOptions(options.TimeSeries().SetTimeField("t").SetMetaField("m"))); err != nil {
+		t.Fatal(err)
+	}
+	measure := func() {
+		must(series.InsertOne(ctx, dbson.D{{Key: "t", Value: time.UnixMilli(int64(h.n) * 1000)}, {Key: "m", Value: h.n % 3}, {Key: "v", Value: h.n}}))(t)
+	}
+	for range 40 {
+		h.step()
+		measure()
+	}
+	full := make(chan error, 1)
+	go func() { _, err := e.Full(ctx, FullOptions{}); full <- err }()
+	for alive := true; alive; {
+		h.step()
+		select {
+		case err := <-full:
+			if err != nil {
+				t.Fatal(err)
+			}
+			alive = false
+		default:
+		}
+	}
+	for i := range 500 {
+		if h.step(); i%10 == 0 {
+			measure()
+		}
+	}
+	must(e.Incr(ctx, IncrOptions{}))(t)
+	for _, op := range []string{"restore", "restore-renamed"} {
+		t.Run(op, func(t *testing.T) {
+			run := func(killed bool) string {
+				srv, err := embedded(ctx, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer srv.Close()
+				client, err := connectClient(srv.URI())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = client.Disconnect(context.Background()) }()
+				must(client.Database("pa").Collection("c2").InsertOne(ctx, dbson.D{{Key: "_id", Value: "before"}}))(t)
+				phases := map[int]int{}
+				for range 50 {
+					c := spawn(t, op, "file://"+dir, srv.URI())
+					delay := time.Hour
+					if killed {
+						delay = time.Duration(5+rnd.IntN(110)) * time.Millisecond
+					}
+					kill := time.AfterFunc(delay, func() { _ = c.Process.Kill() })
+					err := c.Wait()
+					if kill.Stop() {
+						if err != nil {
+							t.Fatalf("after kills in phases %v: %v", phases, err)
+						}
+						break
+					}
+					if p := must(e.on(client).readProgress(ctx))(t); p != nil {
+						phases[p.Phase]++
+					}
+				}
+				t.Logf("killed in phases %v", phases)
+				return stateOf(t, client)
+			}
+			text := func(s string) string {
+				if op == "restore" {
+					return bucketsText.ReplaceAllString(s, "$1")
+				}
+				return uuidText.ReplaceAllString(s, "$1")
+			}
+			want := text(run(false))
+			for range *killRounds {
+				if got := text(run(true)); got != want {
+					t.Fatalf("after interruptions it comes back as\n%s\nnot as\n%s", got, want)
+				}
+			}
+		})
+	}
+}
+
+var killRounds = flag.Int("kill-rounds", 6, "restores that are interrupted")
+
+// What stateOf says of a collection up to its UUID, where that is made anew in each run.
+var (
+	uuidText    = regexp.MustCompile(`(?m)^(\S+ \d+ [0-9a-f]{16}) [0-9a-f]{8}`)
+	bucketsText = regexp.MustCompile(`(?m)^(\S+\.system\.buckets\.\S+ \d+ [0-9a-f]{16}) [0-9a-f]{8}`)
+)
+
 // insert makes sure that something happened.
 func (h *history) insert() {
 	h.n++
@@ -186,6 +294,7 @@ func (h *history) insert() {
 
 // A byte that changed in any object is found and named.
 func TestFlippedBits(t *testing.T) {
+	t.Parallel()
 	ctx, dir := t.Context(), t.TempDir()
 	e := newEnvAt(t, dir)
 	coll := e.Client.Database("d").Collection("c")
@@ -250,6 +359,7 @@ func verifyFresh(t *testing.T, dir string, say func(string)) (*Verified, error) 
 
 // An oplog that was overrun is a gap: said, recorded, shown, and closed by a full backup alone.
 func TestOverrunOplogIsAGap(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	e := newEnvAt(t, t.TempDir())
 	db, err := cairn.Open(cairn.Options{InMemory: true, ReplSet: "rs0", CacheBytes: 16 << 20, OplogBytes: 1 << 20})
@@ -319,6 +429,7 @@ func TestOverrunOplogIsAGap(t *testing.T) {
 
 // The end of the chain is on no other server: its entry is taken for rolled back, which is a gap too.
 func TestAnotherServer(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	e := newEnv(t)
 	must(e.Client.Database("d").Collection("c").InsertOne(ctx, dbson.D{{Key: "_id", Value: 1}}))(t)

@@ -30,6 +30,7 @@ func count(t *testing.T, c *mongo.Client, ns string) int64 {
 }
 
 func TestServeDrillAndChanges(t *testing.T) {
+	t.Parallel()
 	ctx, e := t.Context(), newEnv(t)
 	coll := e.Client.Database("shop").Collection("orders")
 	must(coll.InsertMany(ctx, docs(500, 0)))(t)
@@ -89,6 +90,7 @@ func TestServeDrillAndChanges(t *testing.T) {
 
 // One collection, beside the live one, under another name, with its oplog.
 func TestRestoreUnderAnotherName(t *testing.T) {
+	t.Parallel()
 	ctx, e := t.Context(), newEnv(t)
 	orders := e.Client.Database("shop").Collection("orders")
 	must(orders.InsertMany(ctx, docs(100, 0)))(t)
@@ -128,7 +130,41 @@ func TestRestoreUnderAnotherName(t *testing.T) {
 	}
 }
 
+// A collection that was given another name since the moment is no part of the restore, and is not
+// written to, though it has the UUID of one that is; and so is one that the oplog made.
+func TestRestoreLeavesWhatWasRenamedAlone(t *testing.T) {
+	ctx, e := t.Context(), newEnv(t)
+	db := e.Client.Database("shop")
+	must(db.Collection("a").InsertMany(ctx, docs(10, 0)))(t)
+	must(e.Full(ctx, FullOptions{}))(t)
+	must(db.Collection("b").InsertMany(ctx, docs(10, 0)))(t)
+	must(db.Collection("a").InsertMany(ctx, docs(10, 10)))(t)
+	must(e.Incr(ctx, IncrOptions{}))(t)
+	at := newest(t, e)
+	for _, n := range []string{"a", "b"} {
+		if err := e.Client.Database("admin").RunCommand(ctx, dbson.D{{Key: "renameCollection", Value: "shop." + n}, {Key: "to", Value: "shop.old_" + n}}).Err(); err != nil {
+			t.Fatal(err)
+		}
+		must(db.Collection("old_"+n).DeleteMany(ctx, dbson.D{}))(t)
+		must(db.Collection("old_"+n).InsertOne(ctx, dbson.D{{Key: "_id", Value: "kept"}}))(t)
+	}
+	for range 2 {
+		o := RestoreOptions{To: chain.Moment{TS: at, Exact: true}, Verify: true, Resumable: true, NoUsers: true}
+		p := must(e.PlanRestore(ctx, o))(t)
+		if got := strings.Join(p.Untouched, " "); got != "shop.old_a shop.old_b" {
+			t.Errorf("leaves %q alone", got)
+		}
+		must(e.Restore(ctx, p, o))(t)
+		for ns, want := range map[string]int64{"shop.a": 20, "shop.b": 10, "shop.old_a": 1, "shop.old_b": 1} {
+			if n := count(t, e.Client, ns); n != want {
+				t.Errorf("%s has %d documents, not %d", ns, n, want)
+			}
+		}
+	}
+}
+
 func TestPruneKeepsWhatItSays(t *testing.T) {
+	t.Parallel()
 	ctx, e := t.Context(), newEnv(t)
 	coll := e.Client.Database("d").Collection("c")
 	for i := range 4 {
@@ -143,8 +179,8 @@ func TestPruneKeepsWhatItSays(t *testing.T) {
 		t.Errorf("a dry run deleted: %+v", dry)
 	}
 	got := must(e.Prune(ctx, PruneOptions{Policy: chain.Policy{Last: 2}}))(t)
-	if got.Deleted != dry.Deleted {
-		t.Errorf("deleted %d, said %d", got.Deleted, dry.Deleted)
+	if got.Deleted != dry.Deleted || got.Sweep.Deleted != dry.Sweep.Deleted || got.Sweep.DeletedBytes != dry.Sweep.DeletedBytes || got.Sweep.Deleted == 0 {
+		t.Errorf("deleted %d and %+v\nsaid %d and %+v", got.Deleted, got.Sweep, dry.Deleted, dry.Sweep)
 	}
 	after := must(e.State(ctx))(t)
 	n1, _ := st.Coverage.Newest()
@@ -163,6 +199,7 @@ func TestPruneKeepsWhatItSays(t *testing.T) {
 // The continuous backup: it takes the first full backup by itself, keeps up, survives a restart of
 // the server, and stores what it has when it ends.
 func TestRun(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	e := newEnvAt(t, t.TempDir())
 	dir := t.TempDir()
@@ -192,6 +229,7 @@ func TestRun(t *testing.T) {
 			if err := db.Close(); err != nil {
 				t.Fatal(err)
 			}
+			waitFor(t, "the status to say that the server is away", func() bool { return r.Status().LastError != "" })
 			db = open(port)
 		}
 	}
@@ -199,6 +237,9 @@ func TestRun(t *testing.T) {
 	waitFor(t, "a scheduled full backup", func() bool { return r.Status().Fulls > fulls })
 	end := newest(t, e)
 	waitFor(t, "the end", func() bool { return r.Status().Stored.TS >= end })
+	if s := r.Status(); s.LastError != "" {
+		t.Errorf("the server is back, the status says %q", s.LastError)
+	}
 	must(coll.InsertMany(ctx, docs(7, 5000)))(t)
 	last := newest(t, e)
 	waitFor(t, "the last entries", func() bool { return r.Status().Captured.TS >= last || r.Status().Stored.TS >= last })
@@ -215,6 +256,21 @@ func TestRun(t *testing.T) {
 	}
 	if locks := must(e.Repo.Locks(ctx))(t); len(locks) != 0 {
 		t.Errorf("locks are left: %v", locks)
+	}
+}
+
+// startRun runs a continuous backup; the function ends it, as a SIGTERM does, and wants it to end well.
+func startRun(t *testing.T, r *Runner) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	return func() {
+		t.Helper()
+		cancel(errors.New("SIGTERM"))
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -241,6 +297,7 @@ func TestIncrWithoutFull(t *testing.T) {
 
 // Views, a capped and a collated collection, users and roles come back.
 func TestSpecialThings(t *testing.T) {
+	t.Parallel()
 	ctx, e := t.Context(), newEnv(t)
 	db := e.Client.Database("d")
 	run := func(c dbson.D) {

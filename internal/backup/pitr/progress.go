@@ -28,14 +28,16 @@ const (
 
 // progress is the state of a restore, kept on the target so that another process can go on.
 type progress struct {
-	ID      string          `bson:"_id"`
-	Plan    string          `bson:"plan"`
-	What    string          `bson:"what"`
-	Started time.Time       `bson:"started"`
-	Phase   int             `bson:"phase"`
-	UUIDs   bool            `bson:"uuids"`
-	Done    []string        `bson:"done"` // collections whose data are there
-	Applied dbson.Timestamp `bson:"applied"`
+	ID      string    `bson:"_id"`
+	Plan    string    `bson:"plan"`
+	What    string    `bson:"what"`
+	Started time.Time `bson:"started"`
+	Phase   int       `bson:"phase"`
+	UUIDs   bool      `bson:"uuids"`          // collections have the UUIDs they had
+	Copy    string    `bson:"copy,omitempty"` // else: those that replay.CopyUUID gives for this name; "" the target's own
+	Done    []string  `bson:"done"`           // collections whose data are there
+	// Applied is left out while nothing is: a server puts its own time into an empty timestamp.
+	Applied dbson.Timestamp `bson:"applied,omitempty"`
 }
 
 const progressID = "state"

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -47,10 +48,12 @@ type restorer struct {
 	target *load.Target
 	track  *tracker
 	resume *progress // what an earlier run left, nil if nothing
-	set    indexes.Set
-	expect *expect.Set
-	out    Restored
-	docs   atomic.Int64
+	// foreign are collections on the target that stay as they are, and may have UUIDs of the source.
+	foreign map[bson.UUID]bool
+	set     indexes.Set
+	expect  *expect.Set
+	out     Restored
+	docs    atomic.Int64
 }
 
 // Restore does what a plan says. Confirmation is the caller's: what Overwritten names is dropped.
@@ -69,12 +72,20 @@ func (e *Env) Restore(ctx context.Context, p *RestorePlan, o RestoreOptions) (ou
 		}
 	}
 	if r.resume != nil {
+		if err := replay.AwaitEarlier(ctx, e.Client, 10*time.Minute, e.say); err != nil {
+			return nil, err
+		}
 		r.track.p = *r.resume
 		r.track.applied.Store(uint64(bson.NewTimestamp(r.resume.Applied.T, r.resume.Applied.I)))
 	} else {
-		r.track.p.UUIDs = r.keepUUIDs(ctx)
+		r.chooseUUIDs(ctx)
 	}
-	r.target.PreserveUUID = r.track.p.UUIDs
+	r.target.PreserveUUID = r.track.p.UUIDs || r.track.p.Copy != ""
+	if r.track.p.UUIDs {
+		if r.foreign, err = r.foreignUUIDs(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if o.Verify {
 		r.expect = expect.New(expect.DefaultLimit)
 	}
@@ -102,23 +113,65 @@ func (e *Env) Restore(ctx context.Context, p *RestorePlan, o RestoreOptions) (ou
 	return &r.out, nil
 }
 
-// keepUUIDs decides whether collections get the UUIDs that they had: as told, else if
-// everything keeps its name and the target makes a collection with a UUID.
-func (r *restorer) keepUUIDs(ctx context.Context) bool {
+// chooseUUIDs decides which UUIDs collections get: those that they had, as told, else if
+// everything keeps its name; or else such as this restore alone gives, by which a run that goes on
+// knows its collections; or the target's own, if it takes none.
+func (r *restorer) chooseUUIDs(ctx context.Context) {
+	keep := len(r.o.Rename) == 0 && len(r.p.catalog) > 0
 	if r.o.KeepUUIDs != nil {
-		return *r.o.KeepUUIDs
+		keep = *r.o.KeepUUIDs
 	}
-	if len(r.o.Rename) > 0 || len(r.p.catalog) == 0 {
-		return false
-	}
-	// A target that has one of the UUIDs already, under a name that stays, does not take it again.
 	probe := &load.Target{Client: r.env.Client, PreserveUUID: true}
 	ns := scratchDB + ".uuid"
-	if err := probe.Create(ctx, ns, bson.UUID{0xca, 0x12, 6: 0x40, 8: 0x80, 15: byte(time.Now().UnixNano())}, bson.Empty); err != nil {
-		r.env.say("the target makes no collections with given UUIDs: they get new ones (%v)", err)
-		return false
+	err := probe.Drop(ctx, ns) // of a run that was interrupted just here
+	if err == nil {
+		err = probe.Create(ctx, ns, bson.NewUUID(), bson.Empty)
 	}
-	return probe.Drop(ctx, ns) == nil
+	if err == nil {
+		err = probe.Drop(ctx, ns)
+	}
+	switch {
+	case r.o.KeepUUIDs != nil && keep: // whoever insists sees the target's own refusal
+		r.track.p.UUIDs = true
+	case err != nil:
+		r.env.say("the target makes no collections with given UUIDs: they get new ones (%v)", err)
+	case keep:
+		r.track.p.UUIDs = true
+	}
+	if err == nil {
+		r.track.p.Copy = bson.NewUUID().String()
+	}
+}
+
+// foreignUUIDs are those of the target's collections that the restore does not touch.
+func (r *restorer) foreignUUIDs(ctx context.Context) (map[bson.UUID]bool, error) {
+	if len(r.p.Untouched) == 0 {
+		return nil, nil
+	}
+	reader := snapshot.Reader{Client: r.env.Client}
+	colls, err := reader.Catalog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	foreign := map[bson.UUID]bool{}
+	for i := range colls {
+		if slices.Contains(r.p.Untouched, colls[i].Namespace()) {
+			foreign[colls[i].UUID] = true
+		}
+	}
+	return foreign, nil
+}
+
+// uuid is what a collection of the backup gets on the target.
+func (r *restorer) uuid(c *catalogEntry) bson.UUID {
+	switch {
+	case c.UUID == bson.UUID{}, r.track.p.UUIDs && !r.foreign[c.UUID]:
+		return c.UUID
+	case r.track.p.Copy == "":
+		return bson.UUID{}
+	}
+	db, _, _ := strings.Cut(c.to, ".")
+	return replay.CopyUUID(c.UUID, db, r.track.p.Copy, r.p.rules)
 }
 
 // past reports whether an earlier run has finished a phase.
@@ -214,13 +267,13 @@ func (r *restorer) collection(ctx context.Context, c *catalogEntry) (err error) 
 	if r.resume != nil && slices.Contains(r.resume.Done, c.to) {
 		return nil
 	}
-	if r.resume != nil {
-		if err := r.target.Drop(ctx, c.to); err != nil {
-			return err
+	if !isBuckets(c.to) { // beforeData has made those anew, with their time-series collection
+		if r.resume != nil {
+			if err := r.target.Drop(ctx, c.to); err != nil {
+				return err
+			}
 		}
-	}
-	if !strings.HasPrefix(c.Name, "system.buckets.") {
-		if err := r.target.Create(ctx, c.to, c.UUID, c.Options); err != nil {
+		if err := r.target.Create(ctx, c.to, r.uuid(c), c.Options); err != nil {
 			return err
 		}
 	}
@@ -271,15 +324,19 @@ func (r *restorer) oplog(ctx context.Context) (err error) {
 			names[c.UUID] = c.to
 		}
 	}
-	if len(names) == 0 && len(r.p.catalog) > 0 {
+	switch {
+	case len(names) == 0 && len(r.p.catalog) > 0:
 		names = nil // a source without UUIDs: names are what there is
-	}
-	if r.resume != nil && names != nil {
+	case !r.track.p.UUIDs && r.track.p.Copy != "":
+		// Their UUIDs tell, not their names, which the replay changes; but for buckets, which the
+		// target makes with their time-series collection.
+		maps.DeleteFunc(names, func(_ bson.UUID, ns string) bool { return !isBuckets(ns) })
+	case r.resume != nil:
 		if names, err = r.namesNow(ctx, names); err != nil {
 			return err
 		}
 	}
-	rp, err := replay.New(ctx, replay.Options{Client: r.env.Client, Rules: r.p.rules, PreserveUUID: r.track.p.UUIDs, Collections: names,
+	rp, err := replay.New(ctx, replay.Options{Client: r.env.Client, Rules: r.p.rules, PreserveUUID: r.track.p.UUIDs, Copy: r.track.p.Copy, Foreign: r.foreign, Collections: names,
 		Until: r.p.To, Applied: r.track.Applied})
 	if err != nil {
 		return err
@@ -360,9 +417,19 @@ func (r *restorer) namesNow(ctx context.Context, names map[bson.UUID]string) (ma
 		if err != nil {
 			return nil, err
 		}
+		buckets := map[string]bson.UUID{} // made with their time-series collection
+		for u, ns := range names {
+			if isBuckets(ns) {
+				buckets[ns] = u
+			}
+		}
 		now := map[bson.UUID]string{}
 		for i := range colls {
-			now[colls[i].UUID] = colls[i].Namespace()
+			u, ns := colls[i].UUID, colls[i].Namespace()
+			if source, ok := buckets[ns]; ok {
+				u = source
+			}
+			now[u] = ns
 		}
 		return now, nil
 	}
@@ -390,6 +457,12 @@ func (r *restorer) namesNow(ctx context.Context, names map[bson.UUID]string) (ma
 		return names, nil
 	}
 	return names, f.run(ctx, r.p.state, r.p.Chain.Full.ID, r.p.Chain.Pieces)
+}
+
+// isBuckets reports whether a namespace holds the buckets of a time-series collection.
+func isBuckets(ns string) bool {
+	_, coll, _ := strings.Cut(ns, ".")
+	return strings.HasPrefix(coll, "system.buckets.")
 }
 
 // watch tells those who look at the replay about an entry and returns what of it is to be

@@ -264,7 +264,9 @@ func (e *Env) planTarget(ctx context.Context, p *RestorePlan, o RestoreOptions) 
 	if s.Plan != p.id {
 		return fmt.Errorf("the target holds an unfinished restore of something else (%s, begun %s): finish it with the same arguments, or give --restart to forget it", s.What, s.Started.Format(time.RFC3339))
 	}
-	p.Resumes, p.Overwritten = true, nil
+	if p.Resumes = true; s.Phase > phaseDrop {
+		p.Overwritten = nil // dropped by the earlier run; what is there now is the restore's
+	}
 	return nil
 }
 

@@ -88,7 +88,7 @@ func (r *restorer) beforeData(ctx context.Context) error {
 			}
 			r.again(strings.Replace(c.to, ".", ".system.buckets.", 1))
 		}
-		if err := r.target.Create(ctx, c.to, c.UUID, c.Options); err != nil {
+		if err := r.target.Create(ctx, c.to, r.uuid(c), c.Options); err != nil {
 			return err
 		}
 	}

@@ -174,7 +174,7 @@ func (cs *collections) lookup(ctx context.Context, db, ns string, u bson.UUID) (
 		return named, nil
 	case cs.bySource[u] != nil:
 		return cs.bySource[u], nil
-	case cs.o.PreserveUUID:
+	case cs.o.PreserveUUID && !cs.o.Foreign[u]:
 		c := cs.byUUID[u]
 		if c != nil {
 			cs.adopt(c, u)
@@ -183,6 +183,9 @@ func (cs *collections) lookup(ctx context.Context, db, ns string, u bson.UUID) (
 	}
 	if c := cs.byUUID[cs.derive(u, db)]; c != nil {
 		return cs.adopt(c, u), nil
+	}
+	if cs.o.PreserveUUID {
+		return nil, nil
 	}
 	if named != nil && derived(named.uuid) {
 		return nil, nil // a replay has created it for another one of the source's
@@ -196,19 +199,27 @@ func (cs *collections) lookup(ctx context.Context, db, ns string, u bson.UUID) (
 	return cs.adopt(named, u), nil
 }
 
-// derive is the UUID on the target of the source's u, created there in db: always the
+// derive is CopyUUID with the replay's options.
+func (cs *collections) derive(u bson.UUID, db string) bson.UUID {
+	return CopyUUID(u, db, cs.o.Copy, cs.o.Rules)
+}
+
+// CopyUUID is the UUID on the target of the source's u, created there in db: always the
 // same, so that a replay which is repeated knows what an earlier one has created; and
-// another one where the renames are others, as that is another copy.
-func (cs *collections) derive(u bson.UUID, db string) (d bson.UUID) {
+// another one where the renames or the copy are others.
+func CopyUUID(u bson.UUID, db, copyName string, rules *entry.Rules) (d bson.UUID) {
 	h := sha256.New()
 	text := func(s string) { _, _ = h.Write(append([]byte(s), 0)) }
 	text("cairn replay")
 	text(db)
-	if cs.o.Rules != nil {
-		for _, rn := range cs.o.Rules.Rename {
+	if rules != nil {
+		for _, rn := range rules.Rename {
 			text(rn.From)
 			text(rn.To)
 		}
+	}
+	if copyName != "" {
+		text(copyName)
 	}
 	_, _ = h.Write(u[:])
 	copy(d[:], h.Sum(nil))

@@ -176,7 +176,7 @@ func (r *Replayer) create(e *entry.Entry) (int, string, error) {
 	}
 	delete(cs.o.dropped, e.UUID)
 	uuid := e.UUID
-	if e.HasUUID() && !cs.o.PreserveUUID {
+	if e.HasUUID() && (!cs.o.PreserveUUID || cs.o.Foreign[e.UUID]) {
 		uuid = cs.derive(e.UUID, e.DB)
 	}
 	o := without(e.O, 0, "recordIdsReplicated")
@@ -192,7 +192,7 @@ func (r *Replayer) create(e *entry.Entry) (int, string, error) {
 		o = b.Finish()
 	}
 	send := uuid
-	if !r.target.cairn && !cs.o.PreserveUUID {
+	if !r.target.cairn && !cs.o.PreserveUUID && cs.o.Copy == "" {
 		send = bson.UUID{}
 	}
 	if r.target.cairn && (uuid == bson.UUID{}) && !o.Has("viewOn") {

@@ -28,6 +28,14 @@ type Options struct {
 	// PreserveUUID tells that the target's collections have the source's UUIDs, and gives
 	// them to collections that entries create.
 	PreserveUUID bool
+	// Copy, if not empty, names this copy of the source. Then what was restored before has
+	// the UUIDs that CopyUUID gives, and so has what entries create: an interrupted replay
+	// finds each of them again, whatever it is called by then. The target must take UUIDs.
+	Copy string
+	// Foreign are collections of the target that have nothing to do with the replay. One that
+	// has the UUID of a collection of the source (it was that collection, and has another name
+	// by now) is not touched: with PreserveUUID the copy gets the UUID of CopyUUID instead.
+	Foreign map[bson.UUID]bool
 	// Collections are, by the source's UUIDs, the names on the target of all the
 	// collections that were restored before the replay, as a backup's metadata knows them.
 	// A write to a collection that is neither there nor created by an entry is passed over:

@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cairndb/cairn/internal/backup/replay"
 	"github.com/cairndb/cairn/internal/backup/tool"
 )
 
@@ -96,6 +98,14 @@ func (r *Restore) openState() error {
 	r.state = s
 	go s.keep()
 	return nil
+}
+
+// awaitEarlier waits until the target has ended what the restore that is resumed had asked for.
+func (r *Restore) awaitEarlier(ctx context.Context) error {
+	if r.state == nil || !r.state.resumed {
+		return nil
+	}
+	return replay.AwaitEarlier(ctx, r.client, 10*time.Minute, r.log.Always)
 }
 
 // fingerprint tells one restore from another: the dump's files with their sizes, and all
