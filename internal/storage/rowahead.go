@@ -9,9 +9,9 @@ import (
 
 const (
 	// aheadRows is how many rows are kept with one that was missed, aheadBytes how many bytes
-	// of them: what one read of a block brought in anyway, or two.
-	aheadRows  = 32
-	aheadBytes = 48 << 10
+	// of them: two blocks, of which the first was read anyway.
+	aheadRows  = 64
+	aheadBytes = 80 << 10
 	// aheadKnown rows that the cache has already end a run: another miss was here before.
 	aheadKnown = 4
 	// aheadSteps is how many steps of the engine's iterator a run should need at most. One
