@@ -11,6 +11,9 @@ import (
 // Count implements Executor.
 func (l *Local) Count(op *OpContext, r *CountRequest) (int64, error) {
 	t := l.resolve(r.NS)
+	if err := CheckUUID(l.cat.Pin(), r.NS, t.coll, r.CollectionUUID); err != nil {
+		return 0, err
+	}
 	coll, err := t.collation(r.Collation)
 	if err != nil {
 		return 0, err

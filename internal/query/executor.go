@@ -41,30 +41,31 @@ type Executor interface {
 // FindRequest is a find command. Negative numbers, wrong types and unknown fields
 // were refused by the command room.
 type FindRequest struct {
-	NS            Namespace
-	UUID          *bson.UUID // addressed by UUID: NS.Coll is resolved from it
-	Filter        bson.Raw   // nil: all
-	Sort          bson.Raw
-	Projection    bson.Raw
-	Hint          bson.Value // string, document or missing
-	Skip          int64
-	Limit         int64 // 0: none
-	BatchSize     int64 // only if HasBatchSize
-	HasBatchSize  bool
-	SingleBatch   bool
-	Min, Max      bson.Raw
-	ReturnKey     bool
-	ShowRecordID  bool
-	Tailable      bool
-	AwaitData     bool
-	NoTimeout     bool // noCursorTimeout
-	AllowPartial  bool
-	OplogReplay   bool
-	AllowDiskUse  *bool
-	Collation     bson.Raw
-	Let           bson.Raw // nil: op.Let
-	ResumeAfter   bson.Raw // $_resumeAfter
-	RequestResume bool     // $_requestResumeToken
+	NS             Namespace
+	UUID           *bson.UUID // addressed by UUID: NS.Coll is resolved from it
+	CollectionUUID *bson.UUID // the collection must have it; nil: any
+	Filter         bson.Raw   // nil: all
+	Sort           bson.Raw
+	Projection     bson.Raw
+	Hint           bson.Value // string, document or missing
+	Skip           int64
+	Limit          int64 // 0: none
+	BatchSize      int64 // only if HasBatchSize
+	HasBatchSize   bool
+	SingleBatch    bool
+	Min, Max       bson.Raw
+	ReturnKey      bool
+	ShowRecordID   bool
+	Tailable       bool
+	AwaitData      bool
+	NoTimeout      bool // noCursorTimeout
+	AllowPartial   bool
+	OplogReplay    bool
+	AllowDiskUse   *bool
+	Collation      bson.Raw
+	Let            bson.Raw // nil: op.Let
+	ResumeAfter    bson.Raw // $_resumeAfter
+	RequestResume  bool     // $_requestResumeToken
 }
 
 // AggregateRequest is an aggregate command. NS.Coll is "" for db.aggregate([...]).
@@ -100,12 +101,13 @@ type KillCursorsReply struct{ Killed, NotFound, Alive, Unknown []int64 }
 
 // CountRequest is a count command.
 type CountRequest struct {
-	NS        Namespace
-	Query     bson.Raw
-	Hint      bson.Value
-	Skip      int64
-	Limit     int64 // negative counts as its absolute value
-	Collation bson.Raw
+	NS             Namespace
+	CollectionUUID *bson.UUID // the collection must have it; nil: any
+	Query          bson.Raw
+	Hint           bson.Value
+	Skip           int64
+	Limit          int64 // negative counts as its absolute value
+	Collation      bson.Raw
 }
 
 // DistinctRequest is a distinct command.

@@ -50,6 +50,22 @@ func (l *Local) resolveFind(ns *Namespace, id *bson.UUID) (*target, error) {
 	return t, nil
 }
 
+// CheckUUID compares the collection of a namespace with the collectionUUID that a command
+// came with; nil is none. coll is what the namespace was resolved to, nil without a
+// collection.
+func CheckUUID(v *catalog.Version, ns Namespace, coll *catalog.Collection, want *bson.UUID) error {
+	if want == nil || coll != nil && coll.UUID == *want {
+		return nil
+	}
+	extra := bson.NewBuilder(nil).Str("db", ns.DB).UUID("collectionUUID", *want).Str("expectedCollection", ns.Coll)
+	if actual := v.ByUUID(*want); actual != nil && actual.NS.DB == ns.DB {
+		extra.Str("actualCollection", actual.NS.Coll)
+	} else {
+		extra.Null("actualCollection")
+	}
+	return mongoerr.New(mongoerr.CollectionUUIDMismatch, "Collection UUID does not match that specified").WithExtra(extra.Finish())
+}
+
 // prepare fills in what plans need, made once for each version of a collection.
 func (l *Local) prepare(t *target) {
 	l.plans.RLock()

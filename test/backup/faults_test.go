@@ -296,8 +296,11 @@ func isWhole(t *testing.T, path string) {
 	}
 }
 
-// TestMain runs the dump of TestKill in a process of its own.
+// TestMain runs the dump of TestKill, and servers that are killed, in processes of their own.
 func TestMain(m *testing.M) {
+	if args := os.Getenv("CAIRN_TEST_SERVER"); args != "" {
+		runServer(args)
+	}
 	if args := os.Getenv("CAIRN_TEST_DUMP"); args != "" {
 		f := strings.Split(args, "\n")
 		if _, log, err := runDump(context.Background(), f[0], io.Discard, f[1:]...); err != nil {

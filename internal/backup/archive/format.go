@@ -30,7 +30,6 @@ const (
 
 var (
 	terminatorBytes = []byte{0xff, 0xff, 0xff, 0xff}
-	crcTable        = crc64.MakeTable(crc64.ECMA)
 )
 
 // Header is the first document of the prelude.

@@ -312,7 +312,7 @@ func (a *Reader) documents(ctx context.Context, f *flow) error {
 		}
 		if run > 0 {
 			block := a.buf[a.start : a.start+run : a.start+run]
-			f.crc = crc64.Update(f.crc, crcTable, block)
+			f.crc = updateCRC(f.crc, block)
 			f.size += int64(run)
 			if f.sink != nil {
 				if err := ctx.Err(); err != nil {

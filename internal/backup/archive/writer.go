@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc64"
 	"io"
 	"sync"
 )
@@ -166,7 +165,7 @@ func (n *NamespaceWriter) Write(docs []byte) (int, error) {
 	if n.mu.err != nil {
 		return 0, n.mu.err
 	}
-	n.mu.crc = crc64.Update(n.mu.crc, crcTable, docs)
+	n.mu.crc = updateCRC(n.mu.crc, docs)
 	gathered := 0
 	if n.mu.buf != nil {
 		gathered = len(*n.mu.buf)

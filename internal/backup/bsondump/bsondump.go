@@ -81,10 +81,13 @@ func ParseOptions(args []string, original bool, version, commit string) (*Option
 // maxDocument is the longest document the original reads.
 const maxDocument = 16<<10 + 16<<20
 
+// bufferSize is how much is read and written at once.
+const bufferSize = 64 << 10
+
 // Run prints in's documents to out and returns how many there were. Documents that cannot
 // be printed are logged, with --objcheck they end it.
 func Run(o *Options, log *tool.Log, in io.Reader, out io.Writer) (int, error) {
-	w := bufio.NewWriterSize(out, 256<<10)
+	w := bufio.NewWriterSize(out, bufferSize)
 	print := o.printJSON
 	if o.Output.Type == "debug" {
 		print = o.printDebug
@@ -98,7 +101,7 @@ func Run(o *Options, log *tool.Log, in io.Reader, out io.Writer) (int, error) {
 
 // each hands out the documents of a stream.
 func each(in io.Reader, fn func(n int, doc bson.Raw) error) (int, error) {
-	r := bufio.NewReaderSize(in, 256<<10)
+	r := bufio.NewReaderSize(in, bufferSize)
 	var buf []byte
 	for n := 0; ; n++ {
 		var head [4]byte
@@ -119,7 +122,8 @@ func each(in io.Reader, fn func(n int, doc bson.Raw) error) (int, error) {
 		// The buffer grows with what is there, not with what the length promises.
 		for len(buf) < int(size) {
 			at := len(buf)
-			buf = slices.Grow(buf, min(int(size)-at, 1<<20))[:at+min(int(size)-at, 1<<20)]
+			step := min(int(size)-at, max(at, bufferSize))
+			buf = slices.Grow(buf, step)[:at+step]
 			if _, err := io.ReadFull(r, buf[at:]); err != nil {
 				if err == io.EOF && at == 4 {
 					return n, fmt.Errorf("invalid bson: %v", err)

@@ -54,8 +54,36 @@ type compressor struct {
 }
 
 // encoder appends the compressed form of in to out. how is the stream's memory of what
-// suits its data.
-type encoder func(out, in []byte, how *atomic.Int32) ([]byte, error)
+// suits its data, first says that in is of the stream's beginning.
+type encoder func(out, in []byte, how *atomic.Int32, first bool) ([]byte, error)
+
+// trials are how the last streams' trials of two levels ended. A dump of many small files
+// would do little else than try, and the collections of a database are often alike: after
+// some that ended the same the others' beginnings are compressed in that way untried.
+type trials struct {
+	last, same atomic.Int32
+}
+
+const (
+	enough  = 4 // trials in a row that must have ended the same
+	untried = 4 // blocks of a stream that go by them
+)
+
+func (t *trials) add(choice int32) {
+	if t.last.Swap(choice) == choice {
+		t.same.Add(1)
+	} else {
+		t.same.Store(1)
+	}
+}
+
+// expect returns what to take untried, undecided if there is nothing to go by.
+func (t *trials) expect() int32 {
+	if t.same.Load() < enough {
+		return undecided
+	}
+	return t.last.Load()
+}
 
 // What a zstd stream's data are compressed with.
 const (
@@ -69,17 +97,19 @@ type block struct {
 	in, out []byte
 	err     error
 	how     *atomic.Int32 // of its stream
+	first   bool          // of its stream's beginning
 	done    chan struct{}
 }
 
 var blockPool = sync.Pool{New: func() any {
-	return &block{in: make([]byte, 0, compressBlock)}
+	return &block{in: make([]byte, 0, compressBlock), out: make([]byte, 0, compressBlock/2)}
 }}
 
 // newCompressor starts workers; close ends them.
 func newCompressor(m method, workers int) *compressor {
 	c := &compressor{slots: make(chan struct{}, 2*workers), jobs: make(chan *block)}
-	c.encoders.New = func() any { return newEncoder(m) }
+	var tried trials
+	c.encoders.New = func() any { return newEncoder(m, &tried) }
 	for range workers {
 		c.wg.Add(1)
 		go func() {
@@ -95,7 +125,7 @@ func newCompressor(m method, workers int) *compressor {
 
 func (c *compressor) encode(b *block) {
 	enc := c.encoders.Get().(encoder)
-	b.out, b.err = enc(b.out[:0], b.in, b.how)
+	b.out, b.err = enc(b.out[:0], b.in, b.how, b.first)
 	c.encoders.Put(enc)
 }
 
@@ -109,23 +139,23 @@ func (c *compressor) close() {
 
 // newEncoder returns a function that appends the compressed form of in to out. It keeps
 // its tables, so it serves one block at a time.
-func newEncoder(m method) encoder {
+func newEncoder(m method, tried *trials) encoder {
 	switch m {
 	case methodZstd:
-		return newZstd()
+		return newZstd(tried)
 	case methodGzip:
 		w, err := gzip.NewWriterLevel(nil, gzip.DefaultCompression)
-		return func(out, in []byte, _ *atomic.Int32) ([]byte, error) { return through(w, err, out, in) }
+		return func(out, in []byte, _ *atomic.Int32, _ bool) ([]byte, error) { return through(w, err, out, in) }
 	default:
 		w := snappy.NewBufferedWriter(nil)
-		return func(out, in []byte, _ *atomic.Int32) ([]byte, error) { return through(w, nil, out, in) }
+		return func(out, in []byte, _ *atomic.Int32, _ bool) ([]byte, error) { return through(w, nil, out, in) }
 	}
 }
 
-// newZstd returns an encoder that tries two levels on the first full block of a stream, and
-// takes the slower one for all of it where that is worth its time: with some data it makes
-// files a few percent smaller, with other data larger.
-func newZstd() encoder {
+// newZstd returns an encoder that tries two levels on a full block of a stream, and
+// takes the slower one for the rest of it where that is worth its time: with some data it
+// makes files a few percent smaller, with other data larger.
+func newZstd(tried *trials) encoder {
 	make := func(level zstd.EncoderLevel) (*zstd.Encoder, error) {
 		// A window of one block: larger ones cost memory and find nothing.
 		return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(compressBlock),
@@ -133,13 +163,17 @@ func newZstd() encoder {
 	}
 	fast, err := make(zstd.SpeedDefault)
 	var slow *zstd.Encoder
-	return func(out, in []byte, how *atomic.Int32) ([]byte, error) {
+	var quick []byte
+	return func(out, in []byte, how *atomic.Int32, first bool) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
 		choice := how.Load()
-		first := choice == undecided && len(in) == compressBlock
-		if choice != thorough && !first {
+		if choice == undecided && first {
+			choice = tried.expect() // a larger stream is tried further on
+		}
+		try := choice == undecided && len(in) == compressBlock
+		if choice != thorough && !try {
 			return fast.EncodeAll(in, out), nil
 		}
 		if slow == nil {
@@ -149,16 +183,19 @@ func newZstd() encoder {
 		}
 		at := len(out)
 		out = slow.EncodeAll(in, out)
-		if !first {
+		if !try {
 			return out, nil
 		}
-		quick := fast.EncodeAll(in, nil)
+		quick = fast.EncodeAll(in, quick[:0])
 		if len(out)-at < len(quick)-len(quick)/64 {
-			how.Store(thorough)
-			return out, nil
+			choice = thorough
+		} else {
+			choice = usual
+			out = append(out[:at], quick...)
 		}
-		how.Store(usual)
-		return append(out[:at], quick...), nil
+		how.Store(choice)
+		tried.add(choice)
+		return out, nil
 	}
 }
 
@@ -185,6 +222,7 @@ type stream struct {
 	cur     *block
 	pending []*block // handed to the workers, oldest first
 	how     atomic.Int32
+	blocks  int // handed on
 	wrote   bool
 	err     error
 }
@@ -211,7 +249,8 @@ func (s *stream) Write(p []byte) (int, error) {
 
 func (s *stream) newBlock() *block {
 	b := blockPool.Get().(*block)
-	b.in, b.done, b.how = b.in[:0], make(chan struct{}), &s.how
+	b.in, b.done, b.how, b.first = b.in[:0], make(chan struct{}), &s.how, s.blocks < untried
+	s.blocks++
 	return b
 }
 

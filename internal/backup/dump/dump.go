@@ -18,6 +18,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/cairndb/cairn/internal/backup/archive"
+	"github.com/cairndb/cairn/internal/backup/batch"
 	"github.com/cairndb/cairn/internal/backup/tool"
 )
 
@@ -29,6 +30,7 @@ type Dump struct {
 	stdout io.Writer
 
 	client    *mongo.Client
+	dialer    batch.Dialer // of the client's connections
 	pref      *readpref.ReadPref
 	server    tool.Server
 	oneServer bool        // every cursor is on the same server
@@ -89,6 +91,7 @@ func (d *Dump) init(ctx context.Context) error {
 			return fmt.Errorf("bad option: %v", err)
 		}
 	}
+	o.Dialer = &d.dialer
 	if d.client, err = o.Connect(ctx); err != nil {
 		return fmt.Errorf("can't create session: %w", err)
 	}
@@ -386,13 +389,14 @@ func (d *Dump) dumpMetadata(ctx context.Context) error {
 	if d.opts.Output.Out == "-" {
 		return nil
 	}
+	var wanted []*intent
 	for _, i := range d.man.all() {
-		if i.db == "" || strings.HasPrefix(i.coll, "$admin.") {
-			continue
+		if i.db != "" && !strings.HasPrefix(i.coll, "$admin.") && !d.state.has(i) {
+			wanted = append(wanted, i)
 		}
-		if d.state.has(i) {
-			continue
-		}
+	}
+	err := d.each(ctx, len(wanted), func(ctx context.Context, n int) error {
+		i := wanted[n]
 		if err := d.readMetadata(ctx, i); err != nil {
 			return err
 		}
@@ -401,6 +405,10 @@ func (d *Dump) dumpMetadata(ctx context.Context) error {
 				return fmt.Errorf("error writing metadata for collection %#q to disk: %w", i.namespace(), err)
 			}
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if d.archive == nil {
 		return nil
@@ -415,6 +423,31 @@ func (d *Dump) dumpMetadata(ctx context.Context) error {
 		return fmt.Errorf("error writing metadata into archive: %w", err)
 	}
 	return nil
+}
+
+// each does n small things, as many at once as collections are copied at once: each waits
+// for the server, or for the disk. The first error ends it.
+func (d *Dump) each(ctx context.Context, n int, do func(ctx context.Context, n int) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(n, d.opts.Output.Parallel) {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				k := int(next.Add(1)) - 1
+				if k >= n {
+					return
+				}
+				if err := do(ctx, k); err != nil {
+					cancel(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
 }
 
 func (d *Dump) metaPath(i *intent) string {

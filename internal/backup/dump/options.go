@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/cairndb/cairn/internal/backup/tool"
 )
@@ -64,6 +65,16 @@ type Options struct {
 	Output   Output
 	Beyond   Beyond
 	Original bool // be mongodump to the last byte
+	// RetryFor is how long a collection, or the oplog, is tried to be read on while no server
+	// answers, counted from the last document; 0 is a minute.
+	RetryFor time.Duration
+}
+
+func (o *Options) retryFor() time.Duration {
+	if o.RetryFor > 0 {
+		return o.RetryFor
+	}
+	return time.Minute
 }
 
 // ParseOptions reads the command line. original is the form under the name mongodump.

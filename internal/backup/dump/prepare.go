@@ -168,7 +168,10 @@ func (d *Dump) listIntents(ctx context.Context) error {
 	if err := d.namesAreKnown(ctx); err != nil {
 		return err
 	}
-	return d.addIntent(ctx, db, ci)
+	if i := d.newIntent(db, ci); i != nil {
+		return d.addIntents(ctx, i)
+	}
+	return nil
 }
 
 // namesAreKnown waits until the tail has seen everything that was done to the collections
@@ -211,6 +214,7 @@ func (d *Dump) intentsOf(ctx context.Context, db string) error {
 	if err := d.namesAreKnown(ctx); err != nil {
 		return err
 	}
+	var wanted []*intent
 	for n := range l {
 		ci := &l[n]
 		ns := db + "." + ci.Name
@@ -227,16 +231,39 @@ func (d *Dump) intentsOf(ctx context.Context, db string) error {
 			d.log.Debug("skipping dump of %#q because it is not a view", ns)
 			continue
 		}
-		if err := d.addIntent(ctx, db, ci); err != nil {
-			return err
+		if i := d.newIntent(db, ci); i != nil {
+			wanted = append(wanted, i)
 		}
+	}
+	return d.addIntents(ctx, wanted...)
+}
+
+// addIntents asks how large the collections are, and puts them in.
+func (d *Dump) addIntents(ctx context.Context, wanted ...*intent) error {
+	err := d.each(ctx, len(wanted), func(ctx context.Context, n int) error {
+		i := wanted[n]
+		if i.isView() || i.isTimeseries() {
+			return nil
+		}
+		var err error
+		if i.size, err = d.estimate(ctx, i.db, i.liveColl()); err != nil {
+			return fmt.Errorf("error counting %v: %v", i.namespace(), err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, i := range wanted {
+		d.log.Debug("enqueued collection %#q", i.namespace())
+		d.man.put(i)
 	}
 	return nil
 }
 
-// addIntent makes the intent of a collection. With a tail, its name is the one it had
-// when the tail began.
-func (d *Dump) addIntent(ctx context.Context, db string, ci *collInfo) error {
+// newIntent makes the intent of a collection, nil if there is nothing to copy. With a tail,
+// its name is the one it had when the tail began.
+func (d *Dump) newIntent(db string, ci *collInfo) *intent {
 	i := &intent{db: db, coll: ci.Name, options: ci.Options, kind: ci.Type, uuid: ci.uuid(), hasData: true}
 	if d.follows(i) {
 		name, there := d.tail.nameAtStart(i.uuid, db, ci.Name)
@@ -266,16 +293,7 @@ func (d *Dump) addIntent(ctx context.Context, db string, ci *collInfo) error {
 	if out.Out != "-" && out.ViewsAsCollections && i.isView() {
 		i.options = without(i.options, "viewOn", "pipeline")
 	}
-	if !i.isView() && !i.isTimeseries() {
-		n, err := d.estimate(ctx, db, i.liveColl())
-		if err != nil {
-			return fmt.Errorf("error counting %v: %v", i.namespace(), err)
-		}
-		i.size = n
-	}
-	d.log.Debug("enqueued collection %#q", i.namespace())
-	d.man.put(i)
-	return nil
+	return i
 }
 
 // estimate is the number of documents by the collection's statistics.

@@ -13,6 +13,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/cairndb/cairn/internal/backup/batch"
 )
 
 // Sizes of what is on its way from the server to the files.
@@ -25,16 +27,14 @@ const (
 	// firstBatch is how many documents the first reply has, before their size is known: few,
 	// as they may be large.
 	firstBatch = 16
-	// maxDocument is the longest document a server sends: its limit, and the room it
-	// leaves for what it adds itself.
-	maxDocument = 16<<20 + 64<<10
 )
 
 // chunk is a piece of a collection: whole documents, one after the other.
 type chunk struct {
-	buf  []byte
-	docs int64
-	refs atomic.Int32
+	buf   []byte
+	docs  int64
+	batch *batch.Batch // whose memory buf is; nil: its own
+	refs  atomic.Int32
 }
 
 var chunkPool = sync.Pool{New: func() any { return &chunk{buf: make([]byte, 0, chunkSize)} }}
@@ -47,8 +47,11 @@ func newChunk() *chunk {
 }
 
 func (c *chunk) release() {
-	// A chunk that grew for a long document is not kept.
-	if c != nil && c.refs.Add(-1) == 0 && cap(c.buf) <= 2*chunkSize {
+	switch {
+	case c == nil || c.refs.Add(-1) > 0:
+	case c.batch != nil:
+		c.batch.Release()
+	case cap(c.buf) <= 2*chunkSize: // one that grew for a long document is not kept
 		chunkPool.Put(c)
 	}
 }
@@ -130,8 +133,8 @@ func (s *scan) run(ctx context.Context) error {
 			return nil // it was dropped
 		}
 		s.d.log.Info("reading %#q goes on after: %v", s.i.dataNamespace(), err)
-		if !tries.wait(ctx) {
-			return err
+		if !tries.wait(ctx, s.d.opts.retryFor()) {
+			return fmt.Errorf("it could not be read on for %v: %w", s.d.opts.retryFor(), err)
 		}
 	}
 }
@@ -188,50 +191,119 @@ func (s *scan) once(ctx context.Context) error {
 	if err := s.d.onUUID(ctx, s.i, s.coll); err != nil {
 		return err
 	}
-	c := newChunk()
-	defer func() { c.release() }()
-	batchBytes, batchDocs := 0, 0
-	for cur.Next(ctx) {
-		doc := cur.Current
-		if n := len(doc); n < 5 || n > maxDocument || int(binary.LittleEndian.Uint32(doc)) != n || doc[n-1] != 0 {
-			return fmt.Errorf("the server sent %d bytes that are no document", n)
-		}
-		batchBytes += len(doc)
-		batchDocs++
-		if cur.RemainingBatchLength() == 0 {
-			cur.SetBatchSize(int32(max(1, min(replySize/(batchBytes/batchDocs), 1<<20))))
-			batchBytes, batchDocs = 0, 0
-		}
-		if skip != nil && skip.drop(doc) {
-			continue
-		}
-		if s.check != nil {
-			if err := s.check(doc); err != nil {
-				return err
-			}
-		}
-		if len(c.buf) > 0 && len(c.buf)+len(doc) > chunkSize {
-			full := c
-			c = newChunk()
-			if err := s.send(ctx, full); err != nil {
-				return err
-			}
-		}
-		c.buf = append(c.buf, doc...)
-		c.docs++
+	followed := s.d.dialer.Follow(cur.ID())
+	defer followed.Close()
+	r := reading{s: s, skip: skip, c: newChunk()}
+	defer func() { r.c.release() }()
+	if err := r.all(ctx, cur, followed); err != nil {
+		return err
 	}
-	err = cur.Err()
-	if c.docs > 0 {
-		full := c
-		c = newChunk()
-		if serr := s.send(ctx, full); serr != nil {
-			return serr
-		}
-	}
-	if err == nil && skip != nil && !skip.found {
+	if skip != nil && !skip.found {
 		return fmt.Errorf("reading the collection was interrupted, and none of the documents read last is there any more to go on from: dump it again")
 	}
-	return err
+	return nil
+}
+
+// reading is the way of a cursor's documents into chunks.
+type reading struct {
+	s     *scan
+	skip  *skipper // nil: everything is new
+	c     *chunk   // being filled
+	bytes int      // of the reply that is read
+	docs  int
+}
+
+// all reads a cursor to its end. Documents that were read are handed out also if it
+// breaks off.
+func (r *reading) all(ctx context.Context, cur *mongo.Cursor, followed *batch.Cursor) error {
+	for {
+		var err error
+		if cur.TryNext(ctx) {
+			err = r.document(ctx, cur.Current)
+			if cur.RemainingBatchLength() == 0 {
+				r.resize(cur)
+			}
+		} else if err = cur.Err(); err != nil {
+			if ferr := r.flush(ctx); ferr != nil {
+				return ferr
+			}
+			return err
+		} else if b := followed.Take(); b != nil {
+			err = r.batch(ctx, b)
+			r.resize(cur)
+		} else if cur.ID() == 0 {
+			return r.flush(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// resize asks for as many documents as make up a reply, if they are like the last ones.
+func (r *reading) resize(cur *mongo.Cursor) {
+	if r.docs > 0 {
+		cur.SetBatchSize(int32(max(1, min(replySize/(r.bytes/r.docs), 1<<20))))
+	}
+	r.bytes, r.docs = 0, 0
+}
+
+// document takes one that the driver has.
+func (r *reading) document(ctx context.Context, doc []byte) error {
+	if n := len(doc); n < 5 || n > batch.MaxDocument || int(binary.LittleEndian.Uint32(doc)) != n || doc[n-1] != 0 {
+		return fmt.Errorf("the server sent %d bytes that are no document", n)
+	}
+	r.bytes += len(doc)
+	r.docs++
+	if r.skip != nil && r.skip.drop(doc) {
+		return nil
+	}
+	if r.s.check != nil {
+		if err := r.s.check(doc); err != nil {
+			return err
+		}
+	}
+	if len(r.c.buf) > 0 && len(r.c.buf)+len(doc) > chunkSize {
+		if err := r.flush(ctx); err != nil {
+			return err
+		}
+	}
+	r.c.buf = append(r.c.buf, doc...)
+	r.c.docs++
+	return nil
+}
+
+// batch takes a reply that passed the driver by.
+func (r *reading) batch(ctx context.Context, b *batch.Batch) error {
+	docs, n, err := b.Documents()
+	if err != nil || r.skip != nil || r.s.check != nil || n == 0 {
+		defer b.Release()
+		for err == nil && len(docs) > 0 {
+			size := binary.LittleEndian.Uint32(docs)
+			err = r.document(ctx, docs[:size])
+			docs = docs[size:]
+		}
+		return err
+	}
+	r.bytes += len(docs)
+	r.docs += n
+	if err := r.flush(ctx); err != nil {
+		b.Release()
+		return err
+	}
+	c := &chunk{buf: docs, docs: int64(n), batch: b}
+	c.refs.Store(1)
+	return r.s.send(ctx, c)
+}
+
+// flush hands out what is there.
+func (r *reading) flush(ctx context.Context) error {
+	if r.c.docs == 0 {
+		return nil
+	}
+	full := r.c
+	r.c = newChunk()
+	return r.s.send(ctx, full)
 }
 
 func (s *scan) send(ctx context.Context, c *chunk) error {
@@ -287,11 +359,16 @@ func (k *skipper) drop(doc []byte) bool {
 }
 
 // retries spaces out the attempts after errors that follow each other without a document
-// in between, for about a minute in all.
-type retries struct{ n int }
+// in between, for a time in all.
+type retries struct {
+	n     int
+	since time.Time
+}
 
-func (r *retries) wait(ctx context.Context) bool {
-	if r.n >= 20 {
+func (r *retries) wait(ctx context.Context, limit time.Duration) bool {
+	if r.n == 0 {
+		r.since = time.Now()
+	} else if time.Since(r.since) > limit {
 		return false
 	}
 	pause := min(100*time.Millisecond<<min(r.n, 6), 5*time.Second)
@@ -314,7 +391,14 @@ func isGone(err error) bool {
 // isLost says that the server may have changed.
 func isLost(err error) bool {
 	return mongo.IsNetworkError(err) || mongo.IsTimeout(err) || errors.Is(err, mongo.ErrClientDisconnected) ||
-		hasCode(err, 6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436) || isSelection(err)
+		hasCode(err, 6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436) || isSelection(err) || isDriver(err)
+}
+
+// isDriver says that the driver gave up a connection before it asked anything, as another
+// operation had found the server gone.
+func isDriver(err error) bool {
+	var again interface{ Retryable() bool }
+	return errors.As(err, &again) && again.Retryable()
 }
 
 // isTransient says that another cursor may do better.

@@ -19,6 +19,9 @@ import (
 // options, then one for each collection that is whole.
 const stateName = ".cairn-resume" + tool.PartialSuffix
 
+// stateVersion is the version of that file; docs/FORMATS.md has its fields.
+const stateVersion = 1
+
 // state is the progress of a resumable dump. A nil state keeps nothing.
 type state struct {
 	d  *Dump
@@ -30,6 +33,7 @@ type state struct {
 
 // record is one line.
 type record struct {
+	Version int      `json:"version,omitempty"` // the first line only
 	Options string   `json:"options,omitempty"` // the first line only
 	DB      string   `json:"db,omitempty"`
 	Coll    string   `json:"collection,omitempty"`
@@ -80,6 +84,9 @@ func openState(d *Dump) (*state, error) {
 		if err := json.Unmarshal(line, &r); err != nil {
 			return nil, errors.Join(fmt.Errorf("%s is damaged: remove the directory and start the dump again: %w", path, err), f.Close())
 		}
+		if first && r.Version != stateVersion {
+			return nil, errors.Join(fmt.Errorf("%s is of version %d, this program knows %d: remove the directory and start the dump again", path, r.Version, stateVersion), f.Close())
+		}
 		if first && r.Options != d.fingerprint() {
 			return nil, errors.Join(fmt.Errorf("the dump in %s was started with other options or from another replica set: repeat it with the same ones, or remove the directory and start again", root), f.Close())
 		}
@@ -96,7 +103,7 @@ func openState(d *Dump) (*state, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	if first {
-		return s, s.line(record{Options: d.fingerprint()})
+		return s, s.line(record{Version: stateVersion, Options: d.fingerprint()})
 	}
 	d.log.Always("going on with the dump in %#q: %d %s whole already", root, len(s.have), tool.Plural(int64(len(s.have)), "collection is", "collections are"))
 	s.sweep(root)

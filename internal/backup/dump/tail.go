@@ -16,6 +16,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/cairndb/cairn/internal/backup/batch"
 	"github.com/cairndb/cairn/internal/backup/entry"
 	"github.com/cairndb/cairn/internal/backup/source"
 	"github.com/cairndb/cairn/internal/backup/tool"
@@ -76,6 +77,7 @@ func (d *Dump) startTail(ctx context.Context, fail context.CancelCauseFunc) (*ta
 		return nil, fmt.Errorf("error finding oplog: %w", err)
 	}
 	t.src.Pace = tailPace
+	t.src.GiveUp = d.opts.retryFor()
 	t.src.OnRetry = func(err error, pause time.Duration) {
 		d.log.Always("following the oplog: %v; trying again in %v", err, pause.Round(time.Millisecond))
 	}
@@ -274,7 +276,7 @@ func eachDocument(f *os.File, fn func(doc []byte) error) error {
 			return io.ErrUnexpectedEOF
 		}
 		n := int(binary.LittleEndian.Uint32(head))
-		if n < 5 || n > 2*maxDocument {
+		if n < 5 || n > 2*batch.MaxDocument {
 			return io.ErrUnexpectedEOF
 		}
 		buf = slices.Grow(buf[:0], n)[:n]

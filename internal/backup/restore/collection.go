@@ -60,7 +60,7 @@ func (r *Restore) restoreData(ctx context.Context) error {
 	r.pool = newPool(ctx, r.client, r.server, r.log, all, producers, insertOptions{
 		writeConcern: r.writeConcern(), unacknowledged: !r.o.Acknowledged(),
 		bypassValidation: r.o.Output.BypassDocumentValidation, objcheck: r.o.Input.Objcheck,
-		stopOnError: r.o.Output.StopOnError, logEach: r.o.Original, retry: retryFor, sessions: r.sessions, memory: memory,
+		stopOnError: r.o.Output.StopOnError, logEach: r.o.Original, retry: r.o.retryFor(), sessions: r.sessions, memory: memory,
 	})
 	var err error
 	if r.archive != nil {
@@ -432,7 +432,7 @@ func (r *Restore) drop(ctx context.Context, t *task) error {
 // command runs a command that changes something, and repeats it while the server is not
 // to be reached, as long as repeating it does no harm.
 func (r *Restore) command(ctx context.Context, db string, cmd bson.D) error {
-	until := time.Now().Add(retryFor)
+	until := time.Now().Add(r.o.retryFor())
 	for {
 		err := r.client.Database(db).RunCommand(ctx, cmd).Err()
 		if err == nil || !transient(err) || ctx.Err() != nil || time.Now().After(until) {

@@ -25,7 +25,7 @@ func TestParseMetadata(t *testing.T) {
 	if m, err := ParseMetadata(nil); m != nil || err != nil {
 		t.Errorf("empty: %v, %v", m, err)
 	}
-	for _, bad := range []string{`{`, `[]`, `{"indexes":[{"key":{"a":1}}]}`, `{"indexes":[{"name":"x"}]}`, `{"indexes":[{"name":"x","key":{}}]}`, `{"options":1}`, `{} x`} {
+	for _, bad := range []string{`{`, `[]`, `{"indexes":[{"key":{"a":1}}]}`, `{"indexes":[{"name":"x"}]}`, `{"indexes":[{"name":"x","key":{}}]}`, `{"options":1}`, `{} x`, `{"unknown":{"x":1`} {
 		if m, err := ParseMetadata([]byte(bad)); err == nil {
 			t.Errorf("%s is accepted: %+v", bad, m)
 		}

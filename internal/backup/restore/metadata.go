@@ -22,8 +22,14 @@ func ParseMetadata(json []byte) (*Metadata, error) {
 	if len(json) == 0 {
 		return nil, nil
 	}
+	// Not at once into the struct: there the driver reads a field that it does not know, and
+	// that is cut off, for ever.
+	var doc bson.Raw
+	if err := bson.UnmarshalExtJSON(json, true, &doc); err != nil {
+		return nil, err
+	}
 	m := &Metadata{}
-	if err := bson.UnmarshalExtJSON(json, true, m); err != nil {
+	if err := bson.Unmarshal(doc, m); err != nil {
 		return nil, err
 	}
 	if rest := bytes.TrimSpace(json); len(rest) > 0 && rest[len(rest)-1] != '}' {

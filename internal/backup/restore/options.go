@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -100,7 +101,18 @@ type Options struct {
 	// documents make it more.
 	Memory func(bytes int64)
 
+	// RetryFor is how long an insert, or another command that may be repeated, is tried again
+	// while the server does not answer or is not the primary; 0 is a minute.
+	RetryFor time.Duration
+
 	workersSet bool
+}
+
+func (o *Options) retryFor() time.Duration {
+	if o.RetryFor > 0 {
+		return o.RetryFor
+	}
+	return time.Minute
 }
 
 // ParseOptions reads a command line. original is true under the name mongorestore.

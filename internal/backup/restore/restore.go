@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -22,9 +21,6 @@ import (
 	"github.com/cairndb/cairn/internal/backup/entry"
 	"github.com/cairndb/cairn/internal/backup/tool"
 )
-
-// retryFor is how long an insert is tried again while the server does not answer.
-const retryFor = 60 * time.Second
 
 // Restore is one run of the tool.
 type Restore struct {

@@ -207,7 +207,7 @@ func (r *Restore) loadSpecial(ctx context.Context, t *task, coll string) error {
 	if err != nil {
 		return err
 	}
-	p := newPool(ctx, r.client, r.server, r.log, 1, 1, insertOptions{writeConcern: r.writeConcern(), unacknowledged: !r.o.Acknowledged(), stopOnError: true, retry: retryFor, sessions: r.sessions})
+	p := newPool(ctx, r.client, r.server, r.log, 1, 1, insertOptions{writeConcern: r.writeConcern(), unacknowledged: !r.o.Acknowledged(), stopOnError: true, retry: r.o.retryFor(), sessions: r.sessions})
 	l := p.newLoader("admin", coll, 1, true)
 	err = readDocuments(in, maxDocument, l.Documents)
 	if err == nil {

@@ -27,6 +27,8 @@ type Source struct {
 	// lag (a member that was restarted, a secondary) before it is called rolled back.
 	// Default 30 s.
 	StaleWait time.Duration
+	// GiveUp is how long Tail and Read go on while no server answers; 0 is for ever.
+	GiveUp time.Duration
 	// OnRetry is told of each error that Tail and Read go on after, with the pause
 	// before the next attempt; nil: nobody.
 	OnRetry func(err error, pause time.Duration)

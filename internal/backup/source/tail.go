@@ -72,7 +72,8 @@ type reader struct {
 	lastRaw  bson.Raw     // its bytes, nil before the first delivery
 	missing  time.Time    // since when the server does not have last
 	point    bson.Timestamp
-	progress bool // something was delivered since the last error
+	progress bool      // something was delivered since the last error
+	silent   time.Time // since when no server answers, zero while one does
 }
 
 func (r *reader) run(ctx context.Context) error {
@@ -89,6 +90,11 @@ func (r *reader) run(ctx context.Context) error {
 			return context.Cause(ctx)
 		case !transient(err):
 			return err
+		}
+		if r.silent.IsZero() {
+			r.silent = time.Now()
+		} else if limit := r.s.GiveUp; limit > 0 && time.Since(r.silent) > limit {
+			return fmt.Errorf("no server answered for %v: %w", limit, err)
 		}
 		if r.progress {
 			r.progress, pause = false, 0
@@ -130,6 +136,7 @@ func (r *reader) once(ctx context.Context) error {
 		return err
 	}
 	defer closeCursor(cur)
+	r.silent = time.Time{}
 	if (r.tail && r.last.TS != 0) || r.lastRaw != nil {
 		if err := r.begin(ctx, cur); err != nil {
 			return err

@@ -19,11 +19,29 @@ const (
 // It is not safe for concurrent use.
 type BulkWriter struct {
 	w      *WholeFile
-	raw    []byte // keeps the allocation
-	buf    []byte // aligned, bulkSize long
+	buf    []byte // aligned, bulkSize long; nil before the first write and after Flush
 	n      int
 	direct bool
 	tried  bool
+}
+
+// bulkBuffers are buffers without a writer: a dump of many small files would spend more
+// time on making new ones than on what it writes.
+var bulkBuffers = make(chan []byte, 16)
+
+// bulkBuffer returns an aligned buffer.
+func bulkBuffer() []byte {
+	select {
+	case b := <-bulkBuffers:
+		return b
+	default:
+	}
+	raw := make([]byte, bulkSize+bulkAlign)
+	skip := 0
+	if at := int(uintptr(unsafe.Pointer(&raw[0])) % bulkAlign); at != 0 {
+		skip = bulkAlign - at
+	}
+	return raw[skip : skip+bulkSize]
 }
 
 // Bulk returns a writer on w. Its Flush comes before w is sealed.
@@ -31,13 +49,8 @@ func (w *WholeFile) Bulk() *BulkWriter { return &BulkWriter{w: w} }
 
 // Write implements io.Writer.
 func (b *BulkWriter) Write(p []byte) (int, error) {
-	if b.raw == nil {
-		b.raw = make([]byte, bulkSize+bulkAlign)
-		skip := 0
-		if at := int(uintptr(unsafe.Pointer(&b.raw[0])) % bulkAlign); at != 0 {
-			skip = bulkAlign - at
-		}
-		b.buf = b.raw[skip : skip+bulkSize]
+	if b.buf == nil {
+		b.buf = bulkBuffer()
 	}
 	total := 0
 	for len(p) > 0 {
@@ -80,6 +93,18 @@ func (b *BulkWriter) spill(n int) error {
 
 // Flush writes what is left.
 func (b *BulkWriter) Flush() error {
+	err := b.flush()
+	if b.buf != nil {
+		select {
+		case bulkBuffers <- b.buf:
+		default:
+		}
+		b.buf, b.n = nil, 0
+	}
+	return err
+}
+
+func (b *BulkWriter) flush() error {
 	if b.direct {
 		if n := b.n &^ (bulkAlign - 1); n > 0 {
 			if err := b.spill(n); err != nil {

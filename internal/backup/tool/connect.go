@@ -106,6 +106,9 @@ func (o *Options) ClientOptions() (*options.ClientOptions, error) {
 			return nil, err
 		}
 	}
+	if o.Dialer != nil {
+		opts.SetDialer(o.Dialer)
+	}
 	if cs.SSLDisableOCSPEndpointCheckSet {
 		opts.SetDisableOCSPEndpointCheck(cs.SSLDisableOCSPEndpointCheck)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	flags "github.com/jessevdk/go-flags"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/connstring"
 )
@@ -140,6 +141,8 @@ type Options struct {
 	// tool sets them before it connects.
 	ReadPreference *readpref.ReadPref
 	WriteConcern   *WriteConcern
+	// Dialer makes the client's connections, the driver's own if it is nil.
+	Dialer options.ContextDialer
 	// RetryWrites is from the connection string, nil if it is silent.
 	RetryWrites *bool
 

@@ -1,0 +1,95 @@
+package batch
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+)
+
+// MaxDocument is the longest document a server sends: its limit, and the room it leaves
+// for what it adds itself.
+const MaxDocument = 16<<20 + 64<<10
+
+// Sizes of the buffers.
+const (
+	bufferStep = 256 << 10 // sizes are rounded up, so that replies of about the same size share buffers
+	keepBytes  = 16 << 20  // of buffers without a user
+)
+
+// pool keeps buffers. Other than a sync.Pool it forgets none of them before it is full.
+type pool struct {
+	mu    sync.Mutex
+	free  [][]byte
+	bytes int
+}
+
+// get returns a buffer of length n.
+func (p *pool) get(n int) []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	best := -1
+	for i, b := range p.free {
+		if cap(b) >= n && (best < 0 || cap(b) < cap(p.free[best])) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return make([]byte, n, (n+n/8+bufferStep-1)/bufferStep*bufferStep)
+	}
+	b := p.free[best]
+	last := len(p.free) - 1
+	p.free[best] = p.free[last]
+	p.free = p.free[:last]
+	p.bytes -= cap(b)
+	return b[:n]
+}
+
+func (p *pool) put(b []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bytes+cap(b) <= keepBytes {
+		p.free = append(p.free, b)
+		p.bytes += cap(b)
+	}
+}
+
+// Batch is the documents of one reply.
+type Batch struct {
+	pool *pool
+	buf  []byte // the message
+	arr  []byte // of it, the elements of the array
+}
+
+// Documents closes the gaps between the documents, in place, and returns them one after
+// the other with their number. The bytes are good until Release. It is called once.
+func (b *Batch) Documents() (docs []byte, n int, err error) {
+	p, at := b.arr, 0
+	b.arr = nil
+	for i := 0; i < len(p); n++ {
+		if p[i] != 3 {
+			return nil, 0, fmt.Errorf("the server sent a batch with an element of type %d, which is no document", p[i])
+		}
+		for i++; i < len(p) && p[i] != 0; i++ { // the position in the array, as text
+		}
+		i++
+		if len(p)-i < 5 {
+			return nil, 0, fmt.Errorf("the server sent a batch that ends within a document")
+		}
+		size := int(binary.LittleEndian.Uint32(p[i:]))
+		if size < 5 || size > MaxDocument || size > len(p)-i || p[i+size-1] != 0 {
+			return nil, 0, fmt.Errorf("the server sent %d bytes that are no document", size)
+		}
+		copy(p[at:], p[i:i+size])
+		at += size
+		i += size
+	}
+	return p[:at], n, nil
+}
+
+// Release gives the memory back. The batch and its documents are not used after it.
+func (b *Batch) Release() {
+	if b.buf != nil {
+		b.pool.put(b.buf)
+	}
+	b.buf, b.arr = nil, nil
+}
