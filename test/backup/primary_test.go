@@ -27,6 +27,9 @@ import (
 // changes: a fail point changes nothing that the server would tell of.
 const polled = "&serverMonitoringMode=poll&heartbeatFrequencyMS=500"
 
+// patience is for servers that come back: on a busy machine they take their time.
+const patience = 3 * time.Minute
+
 // serverProcess is a server in a process of its own, which can be killed.
 type serverProcess struct {
 	t    testing.TB
@@ -91,8 +94,11 @@ func (s *serverProcess) kill() {
 }
 
 func (s *serverProcess) uri() string {
-	return "mongodb://127.0.0.1:" + s.port + "/?directConnection=true&serverSelectionTimeoutMS=300" + polled
+	return "mongodb://127.0.0.1:" + s.port + "/?directConnection=true" + polled
 }
+
+// impatient is uri for who is to find the server gone soon.
+func (s *serverProcess) impatient() string { return s.uri() + "&serverSelectionTimeoutMS=1000" }
 
 // dumpFor runs a dump that gives up after a time, and calls hit at the first line of the log
 // that contains at.
@@ -181,11 +187,11 @@ func TestPrimaryKilled(t *testing.T) {
 			for i := range args {
 				args[i] = strings.Replace(args[i], "D", dir, 1)
 			}
-			limit := 30 * time.Second
+			limit, uri := patience, s.uri()
 			if !back {
-				limit = 700 * time.Millisecond
+				limit, uri = 700*time.Millisecond, s.impatient()
 			}
-			log, err := dumpFor(limit, s.uri(), "writing `d.c`", func() {
+			log, err := dumpFor(limit, uri, "writing `d.c`", func() {
 				s.kill()
 				if back {
 					s.start()
@@ -237,7 +243,7 @@ func TestTargetKilled(t *testing.T) {
 	if _, log, err := runDump(context.Background(), src, &data, "-d", "d", "-c", "c", "-o", "-"); err != nil {
 		t.Fatalf("%v\n%s", err, log)
 	}
-	res, log, err := restoreFor(30*time.Second, s.uri(), data.Bytes(), func() {
+	res, log, err := restoreFor(patience, s.uri(), data.Bytes(), func() {
 		s.kill()
 		s.start()
 	}, "-d", "d", "-c", "c", "-")
@@ -246,7 +252,7 @@ func TestTargetKilled(t *testing.T) {
 	}
 	compare(t, "restored", state(t, connect(t, src), "d"), state(t, connect(t, s.uri()), "d"))
 
-	res, log, err = restoreFor(700*time.Millisecond, s.uri(), data.Bytes(), s.kill, "--drop", "-d", "d", "-c", "c", "-")
+	res, log, err = restoreFor(700*time.Millisecond, s.impatient(), data.Bytes(), s.kill, "--drop", "-d", "d", "-c", "c", "-")
 	if err == nil || !strings.Contains(err.Error(), "d.c") || res.Successes >= n {
 		t.Errorf("without a server: %+v, %v\n%s", res, err, log)
 	}
@@ -287,7 +293,7 @@ func TestSteppedDown(t *testing.T) {
 			}
 			dir := filepath.Join(t.TempDir(), "dump")
 			data := append(bson.D{{Key: "failCommands", Value: bson.A{"getMore"}}, {Key: "namespace", Value: ns}}, fault...)
-			log, err := dumpFor(30*time.Second, host(uri)+"?directConnection=true"+polled, "writing `d.c`", func() {
+			log, err := dumpFor(patience, host(uri)+"?directConnection=true"+polled, "writing `d.c`", func() {
 				failing(t, c, bson.D{{Key: "times", Value: 3}}, data...)
 			}, "-o", dir, "--oplog", "-d", "d")
 			if err != nil {
