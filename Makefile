@@ -16,7 +16,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The end-to-end suites begin with the program they drive.
 E2E := $(if $(wildcard cmd/cairn/main.go),true,false)
 
-.PHONY: all run build test test-deps e2e bench lint check docs clean
+.PHONY: all run build test test-deps test-stores e2e bench lint check docs clean
 
 all: build
 
@@ -47,6 +47,14 @@ test/e2e/node_modules/.package-lock.json: test/e2e/package-lock.json
 	cd test/e2e && npm ci --no-audit --no-fund
 	@touch $@
 
+# The backup repository's suite against servers of S3, Google and Azure; the last is 360 MB of npm packages.
+test-stores: test/s3/azurite/node_modules/.package-lock.json
+	$(GO) test -C test/s3 -mod=mod -count=1 ./...
+
+test/s3/azurite/node_modules/.package-lock.json: test/s3/azurite/package-lock.json
+	cd test/s3/azurite && npm ci --no-audit --no-fund
+	@touch $@
+
 # Without URI the program starts bin/cairn on a temporary directory.
 ifdef URI
 bench:
@@ -69,4 +77,4 @@ docs:
 	$(GO) run ./test/compat > docs/COMPATIBILITY.md.new && mv docs/COMPATIBILITY.md.new docs/COMPATIBILITY.md
 
 clean:
-	rm -rf bin test/e2e/node_modules
+	rm -rf bin test/e2e/node_modules test/s3/azurite/node_modules

@@ -97,6 +97,7 @@ func newBackupIncr(f *backupFlags) *cobra.Command {
 func newBackupRun(f *backupFlags) *cobra.Command {
 	var o pitr.RunOptions
 	var mb int
+	var metricsAddr string
 	var statusEvery time.Duration
 	cmd := &cobra.Command{
 		Use: "run", Short: "Back up continuously until SIGTERM", Args: cobra.NoArgs,
@@ -114,12 +115,17 @@ func newBackupRun(f *backupFlags) *cobra.Command {
 				if err != nil {
 					return nil, &exitError{exitUsage, err}
 				}
+				stopMetrics, err := runMetrics(metricsAddr, r)
+				if err != nil {
+					return nil, err
+				}
 				statusCtx, stop := context.WithCancel(ctx)
 				done := make(chan struct{})
 				go func() { defer close(done); f.tellStatus(statusCtx, e, r, statusEvery) }()
 				err = r.Run(ctx)
 				stop()
 				<-done
+				err = errors.Join(err, stopMetrics())
 				return results.NewRun(r.Status(), time.Now()), err
 			})
 		},
@@ -133,6 +139,7 @@ func newBackupRun(f *backupFlags) *cobra.Command {
 	fl.BoolVar(&o.FullOnGap, "full-on-gap", false, "take a full backup and go on when oplog was lost; otherwise it ends with exit code 3")
 	fl.DurationVar(&o.MergeEvery, "merge-every", time.Hour, "join small slices after so long")
 	fl.DurationVar(&statusEvery, "status-every", 10*time.Minute, "say how it stands after so long; 0 never")
+	fl.StringVar(&metricsAddr, "metrics-addr", "", "HOST:PORT of a page /metrics for Prometheus, without access control")
 	return cmd
 }
 

@@ -130,6 +130,17 @@ func (b *serverBackup) Close() error {
 	return nil
 }
 
+// runStatus is how the backup stands, for metrics.
+func (b *serverBackup) runStatus() (pitr.RunStatus, bool) {
+	b.mu.Lock()
+	runner, err := b.runner, b.err
+	b.mu.Unlock()
+	if runner == nil {
+		return pitr.RunStatus{}, false
+	}
+	return runner.Status(), err == nil
+}
+
 // Status implements node.Backup.
 func (b *serverBackup) Status(out *bson.Builder) {
 	b.mu.Lock()
@@ -157,6 +168,15 @@ func (b *serverBackup) Status(out *bson.Builder) {
 		Int64("gaps", s.Gaps).Int64("retries", s.Retries)
 	if !s.LastFull.IsZero() {
 		out.Date("lastFullBackup", bson.NewDateTime(s.LastFull))
+	}
+	for _, check := range []struct {
+		name string
+		at   time.Time
+		ok   bool
+	}{{"lastVerify", s.LastVerify, s.LastVerifyOK}, {"lastDrill", s.LastDrill, s.LastDrillOK}} {
+		if !check.at.IsZero() {
+			out.Date(check.name, bson.NewDateTime(check.at)).Bool(check.name+"Ok", check.ok)
+		}
 	}
 	line := results.NewRun(s, time.Now())
 	out.Doc("store").Int64("requests", line.Requests).Double("requestsAnHour", line.PerHour).Int64("uploadedBytes", s.Requests.BytesUp).

@@ -101,7 +101,7 @@ func serve(s *node.Settings, prog string) error {
 	if s.Backup, err = newServerBackup(s); err != nil {
 		return &exitError{exitUsage, err}
 	}
-	limitMemory(s)
+	defer limitMemory(s)()
 	log.Info("starting", "version", version, "pid", os.Getpid(), "dbpath", s.DBPath, "repl_set", s.ReplSet, "cache_bytes", s.CacheBytes, "oplog_bytes", s.OplogBytes)
 	stop := make(chan string, 2)
 	var once sync.Once
@@ -119,11 +119,15 @@ func serve(s *node.Settings, prog string) error {
 		}
 		defer os.Remove(s.PidFile)
 	}
+	stopMetrics, err := serveMetrics(s, n)
+	if err != nil {
+		return errors.Join(err, n.Close())
+	}
 	releaseProgram()
 	announce(s, n, out)
 	why := waitForEnd(sigs, stop, n, rotate, log)
 	log.Info("shutting down", "reason", why)
-	if err := n.Close(); err != nil {
+	if err := errors.Join(stopMetrics(), n.Close()); err != nil {
 		return &exitError{exitFailure, fmt.Errorf("shutdown: %w", err)}
 	}
 	log.Info("shut down cleanly")
@@ -184,17 +188,17 @@ func startError(err error) error {
 
 // limitMemory keeps the process, not only its cache, inside what it may use. Block
 // cache and memtables lie on Go's heap, so without a limit the collector would let
-// the process grow to a multiple of the cache.
-func limitMemory(s *node.Settings) {
+// the process grow to a multiple of the cache. The returned function ends what it began.
+func limitMemory(s *node.Settings) (end func()) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(min(s.CacheBytes+s.CacheBytes/4+384<<20, node.MemoryLimit()*85/100))
 	}
-	// Nearly all of the heap is blocks without pointers, which cost the collector
-	// nothing to look at: running twice as often is cheaper than the garbage that
-	// would gather meanwhile.
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
+	if os.Getenv("GOGC") != "" {
+		return func() {}
 	}
+	done := make(chan struct{})
+	go newGCPace().run(done)
+	return func() { close(done) }
 }
 
 // openLog returns where log lines go, and how to rotate it if it is a file.

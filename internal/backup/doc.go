@@ -10,6 +10,7 @@
 // silent. It must not know the server: no storage, no catalog, no node. What needs an
 // embedded server gets one handed in by cmd.
 //
-// Its packages are used by cmd/cairn: tool, batch, archive, entry, source, replay, dump,
-// restore, bsondump, repo, pitr, pitr/chain, pitr/find, pitr/picture, pitr/results.
+// Its packages are used by cmd/cairn: tool, batch, archive, entry, source, replay,
+// dump, restore, bsondump, repo, pitr, pitr/chain, pitr/find, pitr/gauges, pitr/picture,
+// pitr/results.
 package backup

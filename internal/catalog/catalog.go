@@ -148,7 +148,7 @@ func onView(ns Namespace) error {
 
 // NewUnit begins a write unit on the latest state.
 func (c *Catalog) NewUnit() *oplog.WriteUnit {
-	return oplog.NewWriteUnit(c.eng.NewRecoveryUnit(nil))
+	return oplog.BeginUnit(c.eng)
 }
 
 // Commit ends a unit; see oplog.Committer.

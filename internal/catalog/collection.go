@@ -154,10 +154,23 @@ func (c *Collection) FindID(r storage.Reader, id bson.Value) (storage.RecordID, 
 	if ix == nil {
 		return 0, storage.ErrNotFound
 	}
-	var buf [64]byte
-	rid, _, err := ix.Store.Find(r, ix.AppendKey(buf[:0], id), nil)
+	s := idScratches.Get().(*idScratch)
+	s.id[0] = id
+	s.key = ix.AppendKey(s.key[:0], s.id[:]...)
+	rid, _, err := ix.Store.Find(r, s.key, s.entry[:0])
+	s.id[0] = bson.Value{}
+	idScratches.Put(s)
 	return rid, err
 }
+
+// idScratch is the memory of one FindID; it is reused.
+type idScratch struct {
+	id    [1]bson.Value
+	key   []byte
+	entry [32]byte
+}
+
+var idScratches = sync.Pool{New: func() any { return &idScratch{key: make([]byte, 0, 64)} }}
 
 // LockRecord takes the record's latch for w: needed before the record is read to be
 // updated or deleted.

@@ -1,8 +1,6 @@
 package catalog
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -165,45 +163,4 @@ func (m *multikeyState) committed(bits *multikeyBits) {
 			m.set.Store(true)
 		}
 	}
-}
-
-// topKey is at least the greatest key that was ever put into an index: a key beyond it
-// is new, without a look into the store. Most inserts have growing _ids.
-type topKey struct {
-	mu    sync.Mutex
-	known bool
-	key   []byte
-}
-
-// passes reports whether key is beyond all keys so far, and counts it among them from
-// now on. Whoever puts a key asks, whether the answer matters or not.
-func (t *topKey) passes(s storage.IndexStore, r storage.Reader, key []byte) (bool, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	beyond, err := t.beyondLocked(s, r, key)
-	if beyond {
-		t.key = append(t.key[:0], key...)
-	}
-	return beyond, err
-}
-
-// beyond is passes for who only looks.
-func (t *topKey) beyond(s storage.IndexStore, r storage.Reader, key []byte) (bool, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.beyondLocked(s, r, key)
-}
-
-func (t *topKey) beyondLocked(s storage.IndexStore, r storage.Reader, key []byte) (bool, error) {
-	if !t.known {
-		cur := s.Cursor(r, storage.Backward, storage.IndexBounds{})
-		if cur.Next() {
-			t.key = append(t.key[:0], cur.KeyString()...)
-		}
-		if err := errors.Join(cur.Err(), cur.Close()); err != nil {
-			return false, err
-		}
-		t.known = true
-	}
-	return bytes.Compare(key, t.key) > 0, nil
 }

@@ -58,7 +58,14 @@ func (n Namespace) logged() bool { return !n.IsLocal() && n.Coll != SystemProfil
 
 // ValidateDBName checks a database name.
 func ValidateDBName(db string) error {
-	if db == "" || len(db) > MaxDBName || strings.ContainsAny(db, "/\\. \"$\x00") {
+	ok := db != "" && len(db) <= MaxDBName
+	for i := 0; ok && i < len(db); i++ {
+		switch db[i] {
+		case '/', '\\', '.', ' ', '"', '$', 0:
+			ok = false
+		}
+	}
+	if !ok {
 		return mongoerr.New(mongoerr.InvalidNamespace, "Invalid database name: '%s'", db)
 	}
 	return nil

@@ -43,7 +43,7 @@ type writeScratch struct {
 	seen    map[string]int
 	mk      []multikeyTodo
 	find    []byte
-	fresh   []int // ops with _ids beyond all others, in their order
+	fresh   []int // ops with _ids that nothing ever had, in their order
 
 	// relaxed is set while the log is replayed over newer data: a document may not fit
 	// an index for now. What breaks a unique index is handed to it instead of refused.
@@ -172,7 +172,7 @@ func (s *writeScratch) checkUnique(c *Collection, u *storage.RecoveryUnit, self 
 				return err
 			case s.newID:
 				continue
-			case fresh:
+			case fresh && (len(s.fresh) == 0 || bytes.Compare(key, s.keys.key(s.ops[s.fresh[len(s.fresh)-1]].span)) > 0):
 				s.fresh = append(s.fresh, i)
 				continue
 			case s.isFresh(key):

@@ -44,17 +44,15 @@ var typeBits = []struct {
 }
 
 // Allows reports whether t is in the set.
-func (s Types) Allows(t bson.Type) bool {
-	if s&TAny != 0 {
-		return true
-	}
+func (s Types) Allows(t bson.Type) bool { return s&(TAny|bitOfType[t]) != 0 }
+
+// bitOfType is typeBits by type.
+var bitOfType = func() (bits [256]Types) {
 	for _, b := range typeBits {
-		if s&b.bit != 0 && b.t == t {
-			return true
-		}
+		bits[b.t] = b.bit
 	}
-	return false
-}
+	return bits
+}()
 
 // names lists the set as MongoDB's messages do.
 func (s Types) names() (list []string) {
@@ -91,12 +89,10 @@ func unknownField(field string) error {
 func (c *Ctx) checkArgs() error {
 	cmd := c.Command
 	var seenGeneric, seen uint64 // by place in the tables, which have fewer than 64 rows
-	c.args.reset()
 	it := c.Body.Iter()
 	it.Next() // the command's own name
 	for it.Next() {
 		name, v := it.Key(), it.Value()
-		c.args.add(name, v)
 		if i := genericArg(name); i >= 0 {
 			g := &generics[i]
 			if seenGeneric&(1<<i) != 0 {
@@ -144,6 +140,16 @@ func (c *Ctx) Arg(name string) bson.Value {
 	return c.Body.Get(name)
 }
 
+// value is the element of that name of body, from x if it was made of it. The first
+// element, which x has not, counts if it is no command's name: it begins with a dollar.
+func (x *argIndex) value(body bson.Raw, name string) bson.Value {
+	v, ok := x.get(name)
+	if !ok || v.IsMissing() && name[0] == '$' {
+		return body.Get(name)
+	}
+	return v
+}
+
 // argIndex has the elements of a request's body behind the first, where they are few: a
 // command asks for each of its arguments, most of which are not there.
 type argIndex struct {
@@ -187,6 +193,21 @@ func (x *argIndex) get(name string) (v bson.Value, ok bool) {
 	return v, true
 }
 
+// each calls f with the elements of body behind the first, from x if they are there.
+func (x *argIndex) each(body bson.Raw, f func(name string, v bson.Value)) {
+	if x.n > 0 && x.n <= len(x.list)+1 {
+		for i := range x.n - 1 {
+			f(x.list[i].name, x.list[i].v)
+		}
+		return
+	}
+	it := body.Iter()
+	it.Next()
+	for it.Next() {
+		f(it.Key(), it.Value())
+	}
+}
+
 // ArgDoc returns a document argument or nil.
 func (c *Ctx) ArgDoc(name string) bson.Raw {
 	if v := c.Arg(name); v.Type == bson.TypeDocument {
@@ -209,8 +230,9 @@ func (c *Ctx) ArgBool(name string, def bool) bool {
 
 // ArgInt returns an integral argument, or def if absent. Doubles are cut towards
 // zero and clamped as MongoDB's safeNumberLong does.
-func (c *Ctx) ArgInt(name string, def int64) int64 {
-	v := c.Arg(name)
+func (c *Ctx) ArgInt(name string, def int64) int64 { return intArg(c.Arg(name), def) }
+
+func intArg(v bson.Value, def int64) int64 {
 	if v.IsNullish() {
 		return def
 	}

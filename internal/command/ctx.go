@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/session"
@@ -53,6 +54,8 @@ type Ctx struct {
 	Node    *Node
 	Result  Result
 
+	start       time.Time
+	ns          string // of a command whose value names a collection, but for those of admin
 	args        argIndex
 	skipOK      bool // the command wrote "ok" itself
 	readsOnly   bool // a command that may write does not: no write concern is waited for

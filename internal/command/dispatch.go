@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/mongoerr"
@@ -28,13 +27,14 @@ func (p *perCommand) get(name string) *commandCount {
 // Handle runs one request and writes its reply, errors included, into reply, an
 // open document that holds nothing yet.
 func (n *Node) Handle(ctx context.Context, client Client, req Request, reply *bson.Builder) Result {
-	c := &Ctx{Context: ctx, Request: req, Reply: reply, Client: client, Node: n}
-	start := n.Clock()
+	c := ctxs.Get().(*Ctx)
+	c.Context, c.Request, c.Reply, c.Client, c.Node = ctx, req, reply, client, n
+	c.start = n.Clock()
 	mark := reply.Mark()
 	depth := reply.Depth()
 	err := c.run()
 	if c.Result.Drop {
-		return c.Result
+		return c.release()
 	}
 	if err != nil {
 		for reply.Depth() > depth {
@@ -45,14 +45,27 @@ func (n *Node) Handle(ctx context.Context, client Client, req Request, reply *bs
 		n.writeError(c, reply, err)
 	}
 	c.finish(err)
-	n.count(c, start, err)
-	return c.Result
+	n.count(c, err)
+	return c.release()
+}
+
+// ctxs are for the next commands: with its index of arguments a Ctx is one of the largest
+// things that a short command would leave to the collector. Nobody keeps one: a command
+// that goes on in another goroutine takes what it needs with it.
+var ctxs = sync.Pool{New: func() any { return new(Ctx) }}
+
+func (c *Ctx) release() Result {
+	r := c.Result
+	*c = Ctx{}
+	ctxs.Put(c)
+	return r
 }
 
 // run finds the command, checks its arguments and runs it.
 func (c *Ctx) run() (err error) {
-	name, _ := c.Body.First()
-	if db := c.Body.Get("$db"); db.Type == bson.TypeString {
+	name, first := c.Body.First()
+	c.args.fill(c.Body)
+	if db := c.args.value(c.Body, "$db"); db.Type == bson.TypeString {
 		c.DB = db.Str()
 	} else if c.Legacy {
 		c.DB = c.LegacyDB
@@ -81,17 +94,19 @@ func (c *Ctx) run() (err error) {
 	if err := c.checkGeneric(); err != nil {
 		return err
 	}
-	c.Op = c.Node.Ops.Begin(c.Context, c.Client.ID(), c.Client.RemoteAddr(), c.Client.Metadata(), c.Generic.LSID)
+	c.Op = c.Node.Ops.Begin(c.Context, c.start, c.Client.ID(), c.Client.RemoteAddr(), c.Client.Metadata(), c.Generic.LSID)
 	defer c.Op.End()
 	c.Op.SetMaxTime(c.Generic.MaxTime)
 	if id, ok := c.Generic.LSID.Get("id").UUID(); ok {
 		c.Node.Sessions.Touch(id, c.Op.Start)
 	}
 	if !cmd.Has(Quiet) {
-		_, v := c.Body.First()
-		ns := c.DB + ".$cmd"
-		if v.Type == bson.TypeString && !cmd.Has(AdminOnly) {
-			ns = c.DB + "." + v.Str()
+		ns := ""
+		if first.Type == bson.TypeString && !cmd.Has(AdminOnly) {
+			ns = c.DB + "." + first.Str()
+			c.ns = ns
+		} else {
+			ns = c.DB + ".$cmd"
 		}
 		c.Op.Describe(cmd.Name, ns, c.shown())
 	}
@@ -205,7 +220,7 @@ func (c *Ctx) checkMember() error {
 func (c *Ctx) checkAPI() error {
 	g := &c.Generic
 	if g.APIVersion == "" {
-		if g.APIStrict || g.APIDeprecated || c.Body.Has("apiStrict") || c.Body.Has("apiDeprecationErrors") {
+		if g.APIStrict || g.APIDeprecated || !c.Arg("apiStrict").IsMissing() || !c.Arg("apiDeprecationErrors").IsMissing() {
 			return mongoerr.New(4886600, "Provided apiStrict and/or apiDeprecationErrors without passing apiVersion")
 		}
 		return nil
@@ -296,7 +311,7 @@ func (c *Ctx) finish(err error) {
 
 var zeroHash [20]byte
 
-func (n *Node) count(c *Ctx, start time.Time, err error) {
+func (n *Node) count(c *Ctx, err error) {
 	if c.Command == nil {
 		n.Counters.PerCommand.get("<UNKNOWN>").total.Add(1)
 		n.Counters.Asserts.User.Add(1)
@@ -310,7 +325,10 @@ func (n *Node) count(c *Ctx, start time.Time, err error) {
 	if err != nil {
 		n.Counters.Asserts.User.Add(1)
 	}
-	took := n.Clock().Sub(start)
+	took := n.Clock().Sub(c.start)
+	if c.Op != nil {
+		took = max(0, took-c.Op.Query.Stats.Waited)
+	}
 	switch c.Command.Name {
 	case "find", "aggregate", "count", "distinct", "getMore":
 		n.Counters.ReadLatency.Add(took)
@@ -322,8 +340,8 @@ func (n *Node) count(c *Ctx, start time.Time, err error) {
 	n.Counters.Docs.add(c)
 	// A failed command may name anything: its namespace is not counted.
 	if err != nil {
-	} else if _, v := c.Body.First(); v.Type == bson.TypeString && v.Str() != "" && !c.Command.Has(AdminOnly) && !c.Command.Has(Quiet) && strings.IndexByte(v.Str(), 0) < 0 {
-		n.Counters.top.add(c.DB+"."+v.Str(), c.Command.Name, took)
+	} else if len(c.ns) > len(c.DB)+1 && strings.IndexByte(c.ns, 0) < 0 {
+		n.Counters.top.add(c.ns, c.Command.Name, took)
 	} else if c.Command.Name == "getMore" {
 		n.Counters.top.add(c.DB+"."+c.ArgStr("collection"), "getMore", took)
 	}

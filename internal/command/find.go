@@ -72,11 +72,14 @@ func (c *Ctx) queryOp() *query.OpContext {
 }
 
 func (c *Ctx) nonNegative(name, label string) (n int64, given bool, err error) {
-	v := c.Arg(name)
+	return nonNegative(c.Arg(name), label)
+}
+
+func nonNegative(v bson.Value, label string) (n int64, given bool, err error) {
 	if v.IsNullish() {
 		return 0, false, nil
 	}
-	if n = c.ArgInt(name, 0); n < 0 {
+	if n = intArg(v, 0); n < 0 {
 		return 0, true, mongoerr.New(mongoerr.Code(51024), "BSON field '%s' value must be >= 0, actual value '%d'", label, n)
 	}
 	return n, true, nil
@@ -85,8 +88,10 @@ func (c *Ctx) nonNegative(name, label string) (n int64, given bool, err error) {
 // queryNS reads the namespace of a read command, which may be addressed by UUID.
 func (c *Ctx) queryNS() (ns query.Namespace, id *bson.UUID, err error) {
 	_, v := c.Body.First()
-	if u, ok := v.UUID(); ok {
-		return query.Namespace{DB: c.DB}, &u, nil
+	if v.Type == bson.TypeBinary {
+		if u, ok := v.UUID(); ok {
+			return query.Namespace{DB: c.DB}, &u, nil
+		}
 	}
 	coll, err := c.Collection()
 	return query.Namespace{DB: c.DB, Coll: coll}, nil, err
@@ -97,36 +102,81 @@ func (c *Ctx) findRequest() (*query.FindRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &query.FindRequest{NS: ns, UUID: id, Filter: c.ArgDoc("filter"), Sort: c.ArgDoc("sort"), Projection: c.ArgDoc("projection"),
-		Hint: c.Arg("hint"), Min: c.ArgDoc("min"), Max: c.ArgDoc("max"), Collation: c.ArgDoc("collation"), ResumeAfter: c.ArgDoc("$_resumeAfter")}
-	for _, n := range []struct {
-		name string
-		to   *int64
-		has  *bool
-	}{{"skip", &r.Skip, nil}, {"limit", &r.Limit, nil}, {"batchSize", &r.BatchSize, &r.HasBatchSize}} {
-		v, given, err := c.nonNegative(n.name, n.name)
-		if err != nil {
-			return nil, err
+	r := &query.FindRequest{NS: ns, UUID: id}
+	// One pass over what is there instead of a look for each that may be: checkArgs has seen
+	// to it that none comes twice and that their types are right.
+	var skip, limit, batchSize, oldLimit bson.Value
+	c.args.each(c.Body, func(name string, v bson.Value) {
+		doc, is := bson.Raw(nil), !v.IsNullish() && v.Truthy()
+		if v.Type == bson.TypeDocument {
+			doc = v.Doc()
 		}
-		*n.to = v
-		if n.has != nil {
-			*n.has = given
+		switch name {
+		case "filter":
+			r.Filter = doc
+		case "sort":
+			r.Sort = doc
+		case "projection":
+			r.Projection = doc
+		case "hint":
+			r.Hint = v
+		case "min":
+			r.Min = doc
+		case "max":
+			r.Max = doc
+		case "collation":
+			r.Collation = doc
+		case "$_resumeAfter":
+			r.ResumeAfter = doc
+		case "skip":
+			skip = v
+		case "limit":
+			limit = v
+		case "batchSize":
+			batchSize = v
+		case "singleBatch":
+			r.SingleBatch = is
+		case "returnKey":
+			r.ReturnKey = is
+		case "showRecordId":
+			r.ShowRecordID = is
+		case "tailable":
+			r.Tailable = is
+		case "awaitData":
+			r.AwaitData = is
+		case "noCursorTimeout":
+			r.NoTimeout = is
+		case "allowPartialResults":
+			r.AllowPartial = is
+		case "oplogReplay":
+			r.OplogReplay = is
+		case "$_requestResumeToken":
+			r.RequestResume = is
+		case "allowDiskUse":
+			if !v.IsNullish() {
+				use := is
+				r.AllowDiskUse = &use
+			}
+		case "ntoreturn":
+			oldLimit = v
 		}
+	})
+	if r.Skip, _, err = nonNegative(skip, "skip"); err != nil {
+		return nil, err
 	}
-	r.SingleBatch, r.ReturnKey, r.ShowRecordID = c.ArgBool("singleBatch", false), c.ArgBool("returnKey", false), c.ArgBool("showRecordId", false)
-	r.Tailable, r.AwaitData, r.NoTimeout = c.ArgBool("tailable", false), c.ArgBool("awaitData", false), c.ArgBool("noCursorTimeout", false)
-	r.AllowPartial, r.OplogReplay, r.RequestResume = c.ArgBool("allowPartialResults", false), c.ArgBool("oplogReplay", false), c.ArgBool("$_requestResumeToken", false)
-	if v := c.Arg("allowDiskUse"); !v.IsNullish() {
-		use := v.Truthy()
-		r.AllowDiskUse = &use
+	if r.Limit, _, err = nonNegative(limit, "limit"); err != nil {
+		return nil, err
 	}
-	if r.CollectionUUID, err = c.collectionUUID(c.Body); err != nil {
+	if r.BatchSize, r.HasBatchSize, err = nonNegative(batchSize, "batchSize"); err != nil {
+		return nil, err
+	}
+	if r.CollectionUUID, err = c.collectionUUID(c.Arg("collectionUUID")); err != nil {
 		return nil, err
 	}
 	if r.AwaitData && !r.Tailable {
 		return nil, mongoerr.New(mongoerr.FailedToParse, "Cannot set 'awaitData' without also setting 'tailable'")
 	}
-	if c.Body.Has("ntoreturn") {
+	if !oldLimit.IsMissing() {
 		return nil, mongoerr.New(mongoerr.BadValue, "The ntoreturn field is not supported")
 	}
 	return r, nil
@@ -265,7 +315,7 @@ func runAggregate(c *Ctx) error {
 	if c.ArgBool("explain", false) {
 		return c.explain(&query.ExplainRequest{Verbosity: "queryPlanner", Aggregate: r}, c.Body)
 	}
-	want, err := c.collectionUUID(c.Body)
+	want, err := c.collectionUUID(c.Arg("collectionUUID"))
 	if err != nil {
 		return err
 	}
@@ -294,7 +344,7 @@ func (c *Ctx) countRequest() (*query.CountRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	want, err := c.collectionUUID(c.Body)
+	want, err := c.collectionUUID(c.Arg("collectionUUID"))
 	if err != nil {
 		return nil, err
 	}

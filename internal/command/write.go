@@ -1,6 +1,8 @@
 package command
 
 import (
+	"slices"
+
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/query"
@@ -53,11 +55,11 @@ func (c *Ctx) batch(name string) ([]bson.Raw, error) {
 // checkTarget honours the arguments that say which collection a write is meant for: a
 // collectionUUID has to be that of the namespace, and what Cairn does not have (time
 // series, encrypted fields) is refused.
-func (c *Ctx) checkTarget(ns query.Namespace, args bson.Raw) error {
-	if args.Get("isTimeseriesNamespace").Truthy() || args.Has("encryptionInformation") {
+func (c *Ctx) checkTarget(ns query.Namespace, args *argIndex, body bson.Raw) error {
+	if args.value(body, "isTimeseriesNamespace").Truthy() || !args.value(body, "encryptionInformation").IsMissing() {
 		return mongoerr.New(mongoerr.CommandNotSupported, "time series and encrypted collections are not supported by this version of Cairn")
 	}
-	want, err := c.collectionUUID(args)
+	want, err := c.collectionUUID(args.value(body, "collectionUUID"))
 	if err != nil || want == nil {
 		return err
 	}
@@ -65,9 +67,8 @@ func (c *Ctx) checkTarget(ns query.Namespace, args bson.Raw) error {
 	return query.CheckUUID(v, ns, v.Lookup(ns), want)
 }
 
-// collectionUUID reads that argument, nil if it is not there.
-func (c *Ctx) collectionUUID(args bson.Raw) (*bson.UUID, error) {
-	v := args.Get("collectionUUID")
+// collectionUUID reads the value of that argument, nil if it is not there.
+func (c *Ctx) collectionUUID(v bson.Value) (*bson.UUID, error) {
 	if v.IsNullish() {
 		return nil, nil
 	}
@@ -96,7 +97,7 @@ func runInsert(c *Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := c.checkTarget(ns, c.Body); err != nil {
+	if err := c.checkTarget(ns, &c.args, c.Body); err != nil {
 		return err
 	}
 	docs, err := c.batch("documents")
@@ -129,22 +130,25 @@ var deleteStatementArgs = []Arg{
 
 // checkFields compares a nested document with its rows, as checkArgs does for a command.
 func checkFields(what string, doc bson.Raw, rows []Arg) error {
-	for k, v := range doc.Elems() {
-		var a *Arg
-		for i := range rows {
-			if rows[i].Name == k {
-				a = &rows[i]
-			}
-		}
-		if a == nil {
+	var seen, there uint64 // by place in rows; there: not null
+	for it := doc.Iter(); it.Next(); {
+		k, v := it.Key(), it.Value()
+		i := slices.IndexFunc(rows, func(a Arg) bool { return a.Name == k })
+		switch {
+		case i < 0:
 			return unknownField(what + "." + k)
+		case seen&(1<<i) != 0:
+			return duplicateField(what + "." + k)
+		case v.Type != bson.TypeNull && !rows[i].Types.Allows(v.Type):
+			return wrongType(what+"."+k, v.Type, rows[i].Types)
 		}
-		if v.Type != bson.TypeNull && !a.Types.Allows(v.Type) {
-			return wrongType(what+"."+k, v.Type, a.Types)
+		seen |= 1 << i
+		if !v.IsNullish() {
+			there |= 1 << i
 		}
 	}
 	for i := range rows {
-		if rows[i].Required && doc.Get(rows[i].Name).IsNullish() {
+		if rows[i].Required && there&(1<<i) == 0 {
 			return missingField(what + "." + rows[i].Name)
 		}
 	}
@@ -161,12 +165,33 @@ func arrayFilters(what string, v bson.Value) (list []bson.Raw, err error) {
 	return list, nil
 }
 
-func updateStatement(what string, d bson.Raw, u bson.Value) (query.UpdateStatement, error) {
-	s := query.UpdateStatement{Q: d.Get("q").Doc(), U: u, Constants: d.Get("c").Doc(), Multi: d.Get("multi").Truthy(),
-		Upsert: d.Get("upsert").Truthy(), Hint: d.Get("hint"), Collation: d.Get("collation").Doc(), Sort: d.Get("sort").Doc(), UpsertSupplied: d.Get("upsertSupplied").Truthy()}
-	var err error
-	if s.ArrayFilters, err = arrayFilters(what, d.Get("arrayFilters")); err != nil {
-		return s, err
+// updateStatement reads a statement that checkFields has passed; mods names its modification.
+func updateStatement(what, mods string, d bson.Raw) (s query.UpdateStatement, err error) {
+	for it := d.Iter(); it.Next(); {
+		switch v := it.Value(); it.Key() {
+		case "q":
+			s.Q = v.Doc()
+		case mods:
+			s.U = v
+		case "c":
+			s.Constants = v.Doc()
+		case "multi":
+			s.Multi = v.Truthy()
+		case "upsert":
+			s.Upsert = v.Truthy()
+		case "hint":
+			s.Hint = v
+		case "collation":
+			s.Collation = v.Doc()
+		case "sort":
+			s.Sort = v.Doc()
+		case "upsertSupplied":
+			s.UpsertSupplied = v.Truthy()
+		case "arrayFilters":
+			if s.ArrayFilters, err = arrayFilters(what, v); err != nil {
+				return s, err
+			}
+		}
 	}
 	if s.Multi && s.Sort != nil {
 		return s, mongoerr.New(mongoerr.FailedToParse, "Cannot specify sort with multi=true")
@@ -179,20 +204,27 @@ func (c *Ctx) updateRequest() (*query.UpdateRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.checkTarget(ns, c.Body); err != nil {
+	if err := c.checkTarget(ns, &c.args, c.Body); err != nil {
 		return nil, err
 	}
 	docs, err := c.batch("updates")
 	if err != nil {
 		return nil, err
 	}
-	r := &query.UpdateRequest{NS: ns, Unordered: !c.ArgBool("ordered", true), BypassValidation: c.ArgBool("bypassDocumentValidation", false), Let: c.ArgDoc("let")}
-	r.Updates = make([]query.UpdateStatement, 0, len(docs))
+	mem := &struct { // one allocation where there is one statement
+		r   query.UpdateRequest
+		one [1]query.UpdateStatement
+	}{}
+	r := &mem.r
+	*r = query.UpdateRequest{NS: ns, Unordered: !c.ArgBool("ordered", true), BypassValidation: c.ArgBool("bypassDocumentValidation", false), Let: c.ArgDoc("let")}
+	if r.Updates = mem.one[:0]; len(docs) > 1 {
+		r.Updates = make([]query.UpdateStatement, 0, len(docs))
+	}
 	for _, d := range docs {
 		if err := checkFields("update.updates", d, updateStatementArgs); err != nil {
 			return nil, err
 		}
-		s, err := updateStatement("update.updates", d, d.Get("u"))
+		s, err := updateStatement("update.updates", "u", d)
 		if err != nil {
 			return nil, err
 		}
@@ -225,7 +257,7 @@ func (c *Ctx) deleteRequest() (*query.DeleteRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.checkTarget(ns, c.Body); err != nil {
+	if err := c.checkTarget(ns, &c.args, c.Body); err != nil {
 		return nil, err
 	}
 	docs, err := c.batch("deletes")
@@ -421,7 +453,7 @@ func (c *Ctx) bulkWriteRequest() (*query.BulkWriteRequest, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := c.checkTarget(ns, d); err != nil {
+		if err := c.checkTarget(ns, &argIndex{}, d); err != nil {
 			return nil, err
 		}
 		r.NSInfo = append(r.NSInfo, ns)
@@ -471,7 +503,7 @@ func bulkOp(d bson.Raw) (op query.BulkOp, err error) {
 		if err := checkFields("BulkWriteUpdateOp", d, bulkUpdateArgs); err != nil {
 			return op, err
 		}
-		s, err := updateStatement("BulkWriteUpdateOp", d, d.Get("updateMods"))
+		s, err := updateStatement("BulkWriteUpdateOp", "updateMods", d)
 		if err != nil {
 			return op, err
 		}

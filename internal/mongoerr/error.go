@@ -44,6 +44,12 @@ func (e *Error) WithExtra(d bson.Raw) *Error {
 
 // As returns err as an *Error if it is or wraps one.
 func As(err error) (*Error, bool) {
+	if err == nil {
+		return nil, false
+	}
+	if e, ok := err.(*Error); ok {
+		return e, e != nil
+	}
 	var e *Error
 	ok := errors.As(err, &e)
 	return e, ok

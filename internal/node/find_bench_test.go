@@ -110,3 +110,47 @@ func processorTime(tb testing.TB) time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// BenchmarkUpdateOne and BenchmarkInsertOne run what a driver's updateOne by _id with $set and insertOne send.
+func BenchmarkUpdateOne(b *testing.B) {
+	n := benchNode(b)
+	reqs := make([]command.Request, benchDocs)
+	for i := range reqs {
+		reqs[i] = command.Request{
+			Body:      bson.D("update", "c", "ordered", true, "lsid", bson.D("id", bson.UUID{1, 2, 3}), "$db", "bench"),
+			Sequences: []command.Sequence{{Name: "updates", Docs: []bson.Raw{bson.D("q", bson.D("_id", i), "u", bson.D("$set", bson.D("u", int64(i))))}}},
+		}
+	}
+	var out bson.Builder
+	var buf []byte
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		out.Reset(buf[:0])
+		n.cmds.Handle(context.Background(), insideClient{}, reqs[i*7%benchDocs], &out)
+		if got, _ := out.Finish().Get("n").AsInt64(); got != 1 {
+			b.Fatal(out.Finish())
+		}
+		buf = out.Buffer()
+	}
+}
+
+func BenchmarkInsertOne(b *testing.B) {
+	n := benchNode(b)
+	pad := strings.Repeat("x", 950)
+	body := bson.D("insert", "ins", "ordered", true, "writeConcern", bson.D("w", 1), "lsid", bson.D("id", bson.UUID{1, 2, 3}), "$db", "bench")
+	var doc, out bson.Builder
+	var buf []byte
+	docs := make([]bson.Raw, 1)
+	seq := []command.Sequence{{Name: "documents", Docs: docs}}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		out.Reset(buf[:0])
+		doc.Reset(doc.Buffer()[:0])
+		docs[0] = doc.Int32("_id", int32(i)).Str("pad", pad).Finish()
+		n.cmds.Handle(context.Background(), insideClient{}, command.Request{Body: body, Sequences: seq}, &out)
+		if got, _ := out.Finish().Get("n").AsInt64(); got != 1 {
+			b.Fatal(out.Finish())
+		}
+		buf = out.Buffer()
+	}
+}

@@ -35,6 +35,8 @@ type Settings struct {
 	ConfigFile  string
 
 	BackupSettings BackupSettings
+	// MetricsAddr is HOST:PORT of the page /metrics; "" is none.
+	MetricsAddr string
 }
 
 // BackupSettings say where the serving process backs its server up to. What they mean is
@@ -108,6 +110,7 @@ var Options = []Option{
 	{Flag: "logappend", Key: "systemLog.logAppend", Bool: true, Help: "append to the log file instead of renaming the old one", Set: flag(func(s *Settings) *bool { return &s.LogAppend })},
 	{Flag: "logpath", Key: "systemLog.path", Help: "log file; standard output if not given", Set: str(func(s *Settings) *string { return &s.LogPath })},
 	{Flag: "maxConns", Key: "net.maxIncomingConnections", Help: "connections served at once (65536)", Set: num(func(s *Settings) *int { return &s.MaxConns }, 1, 1<<20)},
+	{Flag: "metricsAddr", Key: "net.metricsAddr", Help: "HOST:PORT of a page /metrics for Prometheus, without access control; none if not given", Set: str(func(s *Settings) *string { return &s.MetricsAddr })},
 	{Flag: "noauth", Bool: true, Set: only("true"), Help: "accepted: access control is not built yet"},
 	{Flag: "nounixsocket", Bool: true, Help: "no Unix socket", Set: flag(func(s *Settings) *bool { return &s.NoUnixSocket })},
 	{Flag: "oplogMinRetentionHours", Key: "storage.oplogMinRetentionHours", Help: "keep oplog entries at least that long", Set: setRetention},

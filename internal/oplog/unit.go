@@ -64,6 +64,17 @@ var encoders = sync.Pool{New: func() any { return new(encoder) }}
 // NewWriteUnit begins a unit on ru, which it owns from now on.
 func NewWriteUnit(ru *storage.RecoveryUnit) *WriteUnit { return &WriteUnit{RU: ru} }
 
+// BeginUnit begins a unit on a recovery unit of its own, on the latest state of e.
+func BeginUnit(e *storage.Engine) *WriteUnit {
+	u := new(struct { // one allocation
+		w  WriteUnit
+		ru storage.RecoveryUnit
+	})
+	u.ru.Init(e, nil)
+	u.w.RU = &u.ru
+	return &u.w
+}
+
 // Log adds an entry to the unit. It is encoded at once, so e and what it
 // points to may be reused. Each entry explains the changes made for it.
 func (w *WriteUnit) Log(e *Entry) {

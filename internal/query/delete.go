@@ -28,6 +28,7 @@ func (l *Local) Delete(op *OpContext, r *DeleteRequest) (*WriteReply, error) {
 		u, err := l.deleteStatement(op, r, i, series)
 		if u != nil {
 			rep.N += u.matched
+			u.release()
 		}
 		if err != nil {
 			e, fatal := statementError(err)
@@ -54,7 +55,8 @@ func (l *Local) deleteStatement(op *OpContext, r *DeleteRequest, i int, series *
 	if op.HasTxn && s.Multi {
 		return nil, mongoerr.New(mongoerr.InvalidOptions, "Cannot use (or request) retryable writes with limit=0")
 	}
-	u := &updateOp{l: l, op: op, ns: r.NS, hint: s.Hint, multi: s.Multi, info: op.writeInfo(i), collation: s.Collation, series: series}
+	u := updateOps.Get().(*updateOp)
+	u.l, u.op, u.ns, u.hint, u.multi, u.info, u.collation, u.series = l, op, r.NS, s.Hint, s.Multi, op.writeInfo(i), s.Collation, series
 	if err := u.parse(s.Q, missing, nil, r.Let); err != nil {
 		return nil, err
 	}

@@ -130,6 +130,9 @@ func (e *explained) write(r *ExplainRequest) error {
 		u.ns, u.hint, u.sort, u.upsert = f.NS, f.Hint, f.Sort, f.Upsert
 		err = u.parse(f.Query, f.Update, f.ArrayFilters, f.Let)
 	}
+	if err == nil {
+		err = u.needFilter()
+	}
 	if err != nil {
 		return err
 	}

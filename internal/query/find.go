@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/catalog"
 	"github.com/cairndb/cairn/internal/eval/collate"
 	"github.com/cairndb/cairn/internal/eval/match"
 	"github.com/cairndb/cairn/internal/eval/project"
@@ -18,6 +19,9 @@ import (
 
 // Find implements Executor.
 func (l *Local) Find(op *OpContext, r *FindRequest, out *bson.Builder) error {
+	if done, err := l.findPoint(op, r, out); done || err != nil {
+		return err
+	}
 	t, err := l.resolveFind(&r.NS, r.UUID)
 	if err != nil {
 		return err
@@ -33,7 +37,7 @@ func (l *Local) Find(op *OpContext, r *FindRequest, out *bson.Builder) error {
 		return l.findOnView(op, r, t, out)
 	}
 	if id, ok := r.pointRead(); ok && t.coll != nil && t.idIndex() != nil && op.ReadConcern.Level != "snapshot" && t.isPoint(id, coll) {
-		return l.findByID(op, r, t, id, coll, out)
+		return l.findByID(op, r, t.coll, id, coll, out)
 	}
 	q, full, sc, err := l.findQuery(op, r, t, coll)
 	if err != nil {
@@ -103,8 +107,22 @@ func pointID(f bson.Raw) (bson.Value, bool) {
 	return v, true
 }
 
+// findPoint is the short way of the most frequent request: one document of a plain collection
+// by its _id. done is false if r asks for more, or its target is another thing.
+func (l *Local) findPoint(op *OpContext, r *FindRequest, out *bson.Builder) (done bool, err error) {
+	id, ok := r.pointRead()
+	if !ok || r.UUID != nil || r.CollectionUUID != nil || r.NS.DB == catalog.LocalDB || !r.Collation.IsEmpty() || op.ReadConcern.Level == "snapshot" {
+		return false, nil
+	}
+	c := l.cat.Pin().Lookup(r.NS)
+	if c == nil || c.IDIndex() == nil || (c.Options.Collation != nil && collate.HasString(id)) {
+		return false, nil
+	}
+	return true, l.findByID(op, r, c, id, c.Options.Collation, out)
+}
+
 // findByID answers with two gets and nothing else.
-func (l *Local) findByID(op *OpContext, r *FindRequest, t *target, id bson.Value, coll *collate.Collator, out *bson.Builder) error {
+func (l *Local) findByID(op *OpContext, r *FindRequest, c *catalog.Collection, id bson.Value, coll *collate.Collator, out *bson.Builder) error {
 	if coll.Err() != nil && collate.HasString(id) {
 		return coll.Err()
 	}
@@ -126,17 +144,17 @@ func (l *Local) findByID(op *OpContext, r *FindRequest, t *target, id bson.Value
 	buf := docBuffers.Get().(*[]byte)
 	defer docBuffers.Put(buf)
 	var doc bson.Raw
-	rid, err := t.coll.FindID(l.eng, id)
+	rid, err := c.FindID(l.eng, id)
 	if err == nil {
 		op.Stats.KeysExamined = 1
-		if doc, err = t.coll.Get(l.eng, rid, *buf); err == nil && cap(doc) <= maxKeptBuffer {
+		if doc, err = c.Get(l.eng, rid, *buf); err == nil && cap(doc) <= maxKeptBuffer {
 			*buf = doc
 		}
 	}
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
-	t.coll.IDIndex().NoteAccess()
+	c.IDIndex().NoteAccess()
 	if needsDurable(op) {
 		if err := l.waitDurable(op); err != nil {
 			return err

@@ -30,6 +30,7 @@ type inserter struct {
 	bypass    bool
 	rep       *WriteReply
 	size      int // documents of the next call: small after an error
+	one       [1]bson.Raw
 }
 
 // Insert implements Executor.
@@ -149,9 +150,8 @@ func (in *inserter) flush(items []insertItem) (stop bool, err error) {
 
 // call inserts items up to the first that is refused and returns how many went in.
 func (in *inserter) call(ctx context.Context, c *catalog.Collection, w *oplog.WriteUnit, items []insertItem) (int, error) {
-	var buf [16]bson.Raw
-	docs := buf[:0]
-	if len(items) > len(buf) {
+	docs := in.one[:0]
+	if len(items) > 1 {
 		docs = make([]bson.Raw, 0, len(items))
 	}
 	var refused error

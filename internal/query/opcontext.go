@@ -72,6 +72,9 @@ type OpStats struct {
 	CursorID     int64
 	Exhausted    bool
 	Conflicts    int64 // write conflicts that were retried
+	// Waited is how long an awaitData getMore had nothing to do but wait for data: it is not
+	// part of what the operation took.
+	Waited time.Duration
 }
 
 // ReadConcern is a parsed readConcern.

@@ -120,7 +120,10 @@ func (s *findSource) awaitMore(op *OpContext, b *batch) (bool, error) {
 	defer cancel()
 	for b.n == 0 {
 		s.x.Save()
-		if err := s.l.log.WaitVisible(ctx, s.seen+1); err != nil {
+		began := time.Now()
+		err := s.l.log.WaitVisible(ctx, s.seen+1)
+		op.Stats.Waited += time.Since(began)
+		if err != nil {
 			if op.Ctx.Err() != nil {
 				return true, contextError(op.Ctx, op.Ctx.Err())
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/catalog"
@@ -48,6 +49,7 @@ func (l *Local) Update(op *OpContext, r *UpdateRequest) (*WriteReply, error) {
 				rep.N++
 				rep.Upserted = append(rep.Upserted, Upserted{i, res.upsertedID})
 			}
+			res.release()
 		}
 		if err != nil {
 			e, fatal := statementError(err)
@@ -78,9 +80,14 @@ type updateOp struct {
 	l      *Local
 	op     *OpContext
 	ns     Namespace
-	sc     *scope
+	sc     *scope // made when something looks at it: see scope
 	filter match.Node
 	full   *match.Matcher // nil: everything
+	// q is a filter {_id: value} that was not parsed: filter and full are then made by
+	// parseFilter, for who needs them, and id is the value.
+	q      bson.Raw
+	id     bson.Value
+	let    bson.Raw
 	up     *update.Update // nil: delete
 	sort   bson.Raw
 	hint   bson.Value
@@ -102,9 +109,21 @@ type updateOp struct {
 
 	matched, modified int64
 	upsertedID        bson.Value
-	buf               []byte
+	buf, out          []byte // of the document before and after
 	in                update.Input
 	details           match.Details
+}
+
+// updateOps are those of update and delete, with their memory; they keep nothing of it.
+var updateOps = sync.Pool{New: func() any { return new(updateOp) }}
+
+func (u *updateOp) release() {
+	buf, out := u.buf, u.out
+	if cap(buf)+cap(out) > 2*maxKeptBuffer {
+		buf, out = nil, nil
+	}
+	*u = updateOp{buf: buf[:0], out: out[:0]}
+	updateOps.Put(u)
 }
 
 // updateStatement runs statement i of r.
@@ -119,7 +138,9 @@ func (l *Local) updateStatement(op *OpContext, r *UpdateRequest, i int, series *
 	if op.HasTxn && s.Multi {
 		return nil, mongoerr.New(mongoerr.InvalidOptions, "Cannot use (or request) retryable writes with multi=true")
 	}
-	u := &updateOp{l: l, op: op, ns: r.NS, sort: s.Sort, hint: s.Hint, multi: s.Multi, upsert: s.Upsert, bypass: r.BypassValidation, info: op.writeInfo(i), collation: s.Collation, series: series}
+	u := updateOps.Get().(*updateOp)
+	u.l, u.op, u.ns, u.sort, u.hint, u.multi, u.upsert, u.bypass = l, op, r.NS, s.Sort, s.Hint, s.Multi, s.Upsert, r.BypassValidation
+	u.info, u.collation, u.series = op.writeInfo(i), s.Collation, series
 	if s.UpsertSupplied {
 		if u.supplied = s.Constants.Get("new").Doc(); u.supplied == nil {
 			return nil, mongoerr.New(mongoerr.FailedToParse, "the parameter 'upsertSupplied' is set to 'true', but no document was supplied")
@@ -160,14 +181,16 @@ func (u *updateOp) parse(q bson.Raw, mod bson.Value, arrayFilters []bson.Raw, le
 	if u.coll, err = t.collation(u.collation); err != nil {
 		return err
 	}
-	if u.sc, err = newScope(u.op, let, u.coll); err != nil {
-		return err
+	u.let, u.in.Buf = let, &u.out
+	if !let.IsEmpty() { // refused when wrong, though nothing may look at it
+		if _, err := u.scope(); err != nil {
+			return err
+		}
 	}
-	if u.filter, err = u.sc.filter(q); err != nil {
+	if id, ok := pointID(q); ok && u.coll == nil && t.coll != nil && t.coll.Options.Collation == nil && !u.keep {
+		u.q, u.id = q, id
+	} else if err := u.parseFilter(q); err != nil {
 		return err
-	}
-	if !isTrue(u.filter) {
-		u.full = match.New(u.filter)
 	}
 	if mod.IsMissing() {
 		return nil
@@ -176,11 +199,54 @@ func (u *updateOp) parse(q bson.Raw, mod bson.Value, arrayFilters []bson.Raw, le
 		return err
 	}
 	u.up, err = update.Parse(mod, update.Options{
-		ArrayFilters: arrayFilters, HasArrayFilters: arrayFilters != nil, Multi: u.multi, Match: u.sc.matchOptions(),
+		ArrayFilters: arrayFilters, HasArrayFilters: arrayFilters != nil, Multi: u.multi, Match: match.Options{Collation: u.coll, Expr: u.parseExpr},
 		Pipeline: u.compilePipeline,
 	})
 	u.in.Now = bson.NewDateTime(u.op.Now)
+	if err == nil && u.up.NeedsPositional() {
+		err = u.needFilter()
+	}
 	return err
+}
+
+// scope makes the operation's scope, which few updates look at.
+func (u *updateOp) scope() (_ *scope, err error) {
+	if u.sc == nil {
+		u.sc, err = newScope(u.op, u.let, u.coll)
+	}
+	return u.sc, err
+}
+
+// parseExpr is the match.ExprParser of the scope.
+func (u *updateOp) parseExpr(v bson.Value) (match.ExprFunc, error) {
+	sc, err := u.scope()
+	if err != nil {
+		return nil, err
+	}
+	return sc.matchOptions().Expr(v)
+}
+
+// parseFilter makes filter and full.
+func (u *updateOp) parseFilter(q bson.Raw) error {
+	sc, err := u.scope()
+	if err != nil {
+		return err
+	}
+	if u.filter, err = sc.filter(q); err != nil {
+		return err
+	}
+	if !isTrue(u.filter) {
+		u.full = match.New(u.filter)
+	}
+	return nil
+}
+
+// needFilter sees to it that filter is there.
+func (u *updateOp) needFilter() error {
+	if u.filter != nil {
+		return nil
+	}
+	return u.parseFilter(u.q)
 }
 
 // run finds the documents and changes them, and inserts one if none is found and an
@@ -189,6 +255,9 @@ func (u *updateOp) run() error {
 	for attempt := 0; ; attempt++ {
 		err := u.changeAll()
 		if err != nil || u.matched > 0 || !u.upsert {
+			return err
+		}
+		if err := u.needFilter(); err != nil {
 			return err
 		}
 		err = u.insert()
@@ -211,6 +280,9 @@ func (u *updateOp) changeAll() error {
 	if id, ok := u.pointID(t); ok {
 		return u.changePoint(t, id)
 	}
+	if err := u.needFilter(); err != nil {
+		return err
+	}
 	for {
 		again, err := u.changeFound(t)
 		if err != nil || !again {
@@ -221,6 +293,9 @@ func (u *updateOp) changeAll() error {
 
 // pointID returns the _id if the filter is nothing else.
 func (u *updateOp) pointID(t *target) (bson.Value, bool) {
+	if u.q != nil {
+		return u.id, t.idIndex() != nil && u.hint.IsMissing() && t.isPoint(u.id, u.coll)
+	}
 	c, ok := u.filter.(*match.Comparison)
 	if !ok || c.Op != match.Eq || c.Path.String() != "_id" || t.idIndex() == nil || !u.hint.IsMissing() {
 		return bson.Value{}, false
@@ -273,7 +348,11 @@ func (u *updateOp) changeFound(t *target) (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	x, err := u.l.start(u.op, t, q, u.l.execOptions(u.op, u.sc, u.full, nil))
+	sc, err := u.scope()
+	if err != nil {
+		return false, err
+	}
+	x, err := u.l.start(u.op, t, q, u.l.execOptions(u.op, sc, u.full, nil))
 	if err != nil {
 		return false, err
 	}
@@ -358,6 +437,9 @@ func (u *updateOp) changeRecord(t *target, rid storage.RecordID) (changed bool, 
 		if c.UUID != t.coll.UUID {
 			return false, mongoerr.New(mongoerr.QueryPlanKilled, "collection dropped. UUID %s", t.coll.UUID)
 		}
+		if u.multi {
+			w.RU.ReadsOnce()
+		}
 		if err := c.LockRecord(ctx, w, rid); err != nil {
 			return false, err
 		}
@@ -409,6 +491,10 @@ func (u *updateOp) changeRecord(t *target, rid storage.RecordID) (changed bool, 
 
 // matches reports whether the latest version of a document is still looked for.
 func (u *updateOp) matches(doc bson.Raw) (bool, error) {
+	if u.filter == nil { // a record's _id never changes, but look all the same
+		first, v := doc.First()
+		return first == "_id" && bson.Equal(v, u.id), nil
+	}
 	if u.full == nil {
 		return true, nil
 	}

@@ -24,7 +24,11 @@ func (u *updateOp) compilePipeline(stages bson.Array) (func(bson.Raw) (bson.Raw,
 		}
 		specs = append(specs, d)
 	}
-	p, err := pipeline.Parse(specs, &pipeline.Options{NS: pipeline.Namespace(u.ns), Expr: u.sc.pc, Env: u.sc.env, AllowDiskUse: true, NoWrites: true})
+	sc, err := u.scope()
+	if err != nil {
+		return nil, err
+	}
+	p, err := pipeline.Parse(specs, &pipeline.Options{NS: pipeline.Namespace(u.ns), Expr: sc.pc, Env: sc.env, AllowDiskUse: true, NoWrites: true})
 	if err != nil {
 		return nil, err
 	}

@@ -28,6 +28,9 @@ type Operation struct {
 	deadline time.Time       // zero without maxTimeMS
 	killed   atomic.Int32
 	reg      *Operations
+	// Neighbours in the registry, under its lock.
+	prev, next *Operation
+	ended      bool
 
 	mu struct {
 		sync.Mutex
@@ -42,27 +45,28 @@ type Operations struct {
 	nextID atomic.Int32
 	mu     struct {
 		sync.Mutex
-		running map[int32]*Operation
+		running *Operation // a list, newest first: most operations come and go without being looked for
+		count   int
 		ending  mongoerr.Code // what every operation to come is killed with; 0 for none
 	}
 }
 
 // NewOperations returns an empty registry.
-func NewOperations() *Operations {
-	r := &Operations{}
-	r.mu.running = map[int32]*Operation{}
-	return r
-}
+func NewOperations() *Operations { return &Operations{} }
 
-// Begin registers an operation that lives until End. ctx ends when the client is gone.
+// Begin registers an operation that began at now and lives until End. ctx ends when the client is gone.
 // What others look at, who it is of and in which session, is there from the start.
-func (r *Operations) Begin(ctx context.Context, connID int64, client string, metadata, lsid bson.Raw) *Operation {
-	op := &Operation{ID: r.nextID.Add(1), ConnID: connID, Client: client, Metadata: metadata, LSID: lsid, Start: time.Now(), reg: r}
+func (r *Operations) Begin(ctx context.Context, now time.Time, connID int64, client string, metadata, lsid bson.Raw) *Operation {
+	op := &Operation{ID: r.nextID.Add(1), ConnID: connID, Client: client, Metadata: metadata, LSID: lsid, Start: now, reg: r}
 	op.ctx.Init(ctx, time.Time{})
 	op.Query = &op.query
 	op.Query.Ctx, op.Query.OpID, op.Query.ConnID, op.Query.Now = &op.ctx, int64(op.ID), connID, op.Start
 	r.mu.Lock()
-	r.mu.running[op.ID] = op
+	if op.next = r.mu.running; op.next != nil {
+		op.next.prev = op
+	}
+	r.mu.running = op
+	r.mu.count++
 	ending := r.mu.ending
 	r.mu.Unlock()
 	if ending != 0 {
@@ -87,8 +91,21 @@ func (op *Operation) End() {
 	op.ctx.End(nil)
 	r := op.reg
 	r.mu.Lock()
-	delete(r.mu.running, op.ID)
-	r.mu.Unlock()
+	defer r.mu.Unlock()
+	if op.ended {
+		return
+	}
+	op.ended = true
+	if op.prev != nil {
+		op.prev.next = op.next
+	} else {
+		r.mu.running = op.next
+	}
+	if op.next != nil {
+		op.next.prev = op.prev
+	}
+	op.prev, op.next = nil, nil
+	r.mu.count--
 }
 
 // Describe sets what currentOp shows of op.
@@ -148,7 +165,10 @@ func (op *Operation) Context() (context.Context, context.CancelFunc) {
 // Kill ends the operation with that id, and reports whether it was there.
 func (r *Operations) Kill(id int32) bool {
 	r.mu.Lock()
-	op := r.mu.running[id]
+	op := r.mu.running
+	for op != nil && op.ID != id {
+		op = op.next
+	}
 	r.mu.Unlock()
 	if op != nil {
 		op.Kill(mongoerr.Interrupted)
@@ -161,7 +181,7 @@ func (r *Operations) Kill(id int32) bool {
 func (r *Operations) KillWhere(code mongoerr.Code, match func(*Operation) bool) int {
 	var ops []*Operation
 	r.mu.Lock()
-	for _, op := range r.mu.running {
+	for op := r.mu.running; op != nil; op = op.next {
 		if match(op) {
 			ops = append(ops, op)
 		}
@@ -175,8 +195,8 @@ func (r *Operations) KillWhere(code mongoerr.Code, match func(*Operation) bool) 
 
 func (r *Operations) list() []*Operation {
 	r.mu.Lock()
-	ops := make([]*Operation, 0, len(r.mu.running))
-	for _, op := range r.mu.running {
+	ops := make([]*Operation, 0, r.mu.count)
+	for op := r.mu.running; op != nil; op = op.next {
 		ops = append(ops, op)
 	}
 	r.mu.Unlock()
@@ -188,7 +208,7 @@ func (r *Operations) list() []*Operation {
 func (r *Operations) Count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.mu.running)
+	return r.mu.count
 }
 
 // Info is a copy of what currentOp shows of one operation.

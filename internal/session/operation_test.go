@@ -11,7 +11,7 @@ import (
 
 func TestKillEndsInterruptAndWaiters(t *testing.T) {
 	r := NewOperations()
-	op := r.Begin(context.Background(), 1, "c", nil, nil)
+	op := r.Begin(context.Background(), time.Now(), 1, "c", nil, nil)
 	op.Describe("find", "db.c", bson.D("find", "c"))
 	ctx, cancel := op.Context()
 	defer cancel()
@@ -41,7 +41,7 @@ func TestKillEndsInterruptAndWaiters(t *testing.T) {
 
 func TestMaxTime(t *testing.T) {
 	r := NewOperations()
-	op := r.Begin(context.Background(), 1, "c", nil, nil)
+	op := r.Begin(context.Background(), time.Now(), 1, "c", nil, nil)
 	op.SetMaxTime(time.Nanosecond)
 	ctx, cancel := op.Context()
 	defer cancel()

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -332,11 +333,39 @@ func (e *Engine) Get(key, dst []byte) ([]byte, error) {
 	if ok {
 		return v, nil
 	}
+	return e.getMissed(key, dst, fill, false)
+}
+
+// getMissed reads what the row cache had not, and keeps it there. With once it does not: it
+// is for who passes over many keys and does not come back.
+func (e *Engine) getMissed(key, dst []byte, fill rowFill, once bool) ([]byte, error) {
 	v, err := getFrom(e.db, key, dst)
-	if err == nil {
+	if err == nil && !once {
 		e.rows.fill(fill, key, v)
+		e.readAhead(key)
 	}
 	return v, err
+}
+
+// getPoint is r.Get of a key on the caller's stack: on the way of a hit nothing holds it.
+func getPoint(r Reader, key, dst []byte) ([]byte, error) {
+	e, once := (*Engine)(nil), false
+	switch r := r.(type) {
+	case *Engine:
+		e = r
+	case *RecoveryUnit:
+		if r.mustRun(); r.view == nil && !r.Changed() {
+			e, once = r.e, r.once
+		}
+	}
+	if e == nil || e.rows == nil || e.closed.Load() {
+		return r.Get(bytes.Clone(key), dst)
+	}
+	v, ok, fill := e.rows.get(key, dst)
+	if ok {
+		return v, nil
+	}
+	return e.getMissed(bytes.Clone(key), dst, fill, once)
 }
 
 // NewCursor opens a cursor over the latest state as it is now.

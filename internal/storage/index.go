@@ -67,7 +67,7 @@ func (s IndexStore) LatchKey(keyString []byte) []byte { return clonePrefixed(s.T
 func (s IndexStore) Find(r Reader, keyString, dst []byte) (RecordID, []byte, error) {
 	if s.ByID {
 		var buf [128]byte
-		v, err := r.Get(s.AppendKey(buf[:0], keyString), dst)
+		v, err := getPoint(r, s.AppendKey(buf[:0], keyString), dst)
 		if err != nil {
 			return 0, nil, err
 		}

@@ -24,7 +24,7 @@ type Options struct {
 	// 256 MB, at least 8 MB.
 	CacheBytes int64
 	// MemTableBytes is the size that a memtable grows to (it starts at 256 KB
-	// and doubles). Default: an eighth of CacheBytes, 1 MB to 64 MB.
+	// and doubles). Default: an eighth of CacheBytes, 1 MB to 32 MB.
 	MemTableBytes int64
 	// MaxOpenFiles bounds the engine's open table files. Default 1000.
 	MaxOpenFiles int
@@ -48,7 +48,7 @@ type Options struct {
 const (
 	defaultCacheBytes      = 256 << 20
 	minCacheBytes          = 8 << 20
-	maxMemTableBytes       = 64 << 20
+	maxMemTableBytes       = 32 << 20
 	minMemTableBytes       = 1 << 20
 	defaultCheckpointEvery = 60 * time.Second
 	defaultCheckpointBytes = 1 << 30
@@ -126,7 +126,7 @@ func (o *Options) pebbleOptions() *pebble.Options {
 		MemTableSize:                uint64(o.MemTableBytes),
 		MemTableStopWritesThreshold: 1 << 20,
 		L0StopWritesThreshold:       1 << 20,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       4,
 		L0CompactionFileThreshold:   200,
 		FlushSplitBytes:             8 << 20,
 		LBaseMaxBytes:               512 << 20,

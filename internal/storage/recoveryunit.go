@@ -17,9 +17,12 @@ type RecoveryUnit struct {
 	e       *Engine
 	view    *Snapshot // nil: the latest state
 	ws      *WriteSet // nil until the first change
+	own     WriteSet  // what ws points at
 	changes []change
+	few     [3]change // room for the first ones
 	held    Held
 	noWait  bool
+	once    bool
 	ended   bool
 }
 
@@ -32,7 +35,15 @@ type change struct {
 // on that snapshot, which stays the caller's and must stay open until the unit
 // has ended.
 func (e *Engine) NewRecoveryUnit(view *Snapshot) *RecoveryUnit {
-	return &RecoveryUnit{e: e, view: view}
+	u := new(RecoveryUnit)
+	u.Init(e, view)
+	return u
+}
+
+// Init is NewRecoveryUnit in memory of the caller's, which holds a zero RecoveryUnit.
+func (u *RecoveryUnit) Init(e *Engine, view *Snapshot) {
+	u.e, u.view = e, view
+	u.changes = u.few[:0]
 }
 
 // Engine is the engine that the unit belongs to.
@@ -58,7 +69,7 @@ func (u *RecoveryUnit) mustRun() {
 func (u *RecoveryUnit) WriteSet() *WriteSet {
 	u.mustRun()
 	if u.ws == nil {
-		u.ws = u.e.NewWriteSet()
+		u.newWriteSet(4 << 10)
 	}
 	return u.ws
 }
@@ -68,8 +79,13 @@ func (u *RecoveryUnit) WriteSet() *WriteSet {
 func (u *RecoveryUnit) Reserve(size int) {
 	u.mustRun()
 	if u.ws == nil {
-		u.ws = u.e.newWriteSet(max(size, 4<<10))
+		u.newWriteSet(max(size, 4<<10))
 	}
+}
+
+func (u *RecoveryUnit) newWriteSet(size int) {
+	u.own.init(u.e, size)
+	u.ws = &u.own
 }
 
 // Changed reports whether the unit has changed any key.
@@ -104,6 +120,10 @@ func (u *RecoveryUnit) Get(key, dst []byte) ([]byte, error) {
 	}
 	return u.base().Get(key, dst)
 }
+
+// ReadsOnce says that what the unit reads is not worth keeping in the row cache: it is one
+// of many of a statement that passes over a table.
+func (u *RecoveryUnit) ReadsOnce() { u.once = true }
 
 // NewCursor opens a cursor over the view as it is now with the unit's own
 // changes, also the later ones, laid over it. A unit that has changed nothing
@@ -216,7 +236,7 @@ func (u *RecoveryUnit) Ended() bool { return u.ended }
 
 func (u *RecoveryUnit) end(index uint64) {
 	u.ended = true
-	u.changes = nil
+	u.changes, u.few = nil, [3]change{}
 	if u.ws != nil {
 		u.ws.Release()
 		u.ws = nil

@@ -46,6 +46,7 @@ type rowCache struct {
 		active []uint64
 	}
 	ended atomic.Uint64
+	ahead rowAhead
 }
 
 const (

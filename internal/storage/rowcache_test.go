@@ -75,8 +75,10 @@ func TestRowCacheModel(t *testing.T) {
 					t.Fatalf("seed %d step %d: %s is %.40q, want %.40q (%v)", seed, i, k, v, want, there)
 				case ok:
 					hits++
-				case there:
+				case there && r.IntN(2) == 0:
 					c.fill(f, k, []byte(want))
+				case there:
+					c.fillAhead(c.ended.Load(), k, []byte(want))
 				}
 			}
 		}
@@ -147,6 +149,7 @@ func TestRowCacheFillRace(t *testing.T) {
 		_, _, f := c.get(k, nil)
 		run(c, f)
 		c.fill(f, k, []byte("old"))
+		c.fillAhead(f.ended, k, []byte("old"))
 		if v, ok, _ := c.get(k, nil); ok {
 			t.Errorf("%s: %q is shown", name, v)
 		}
@@ -317,6 +320,96 @@ func TestRowCacheEngine(t *testing.T) {
 		if got := get(n.e, id); got != 0 {
 			t.Errorf("key %d of the dropped table shows %d", id, got)
 		}
+	}
+}
+
+// TestReadAhead: a miss brings in what stands behind it, as long as there is room that was
+// never used, and nothing of another table; who reads once brings in nothing.
+func TestReadAhead(t *testing.T) {
+	n := openNode(t, testOptions(vfs.NewMem()))
+	defer n.e.Close()
+	table, other := RecordStore{Table{SpaceReplicated, 100}}, RecordStore{Table{SpaceReplicated, 101}}
+	const rows = 200
+	if _, err := n.commit(func(u *RecoveryUnit) {
+		for id := RecordID(1); id <= rows; id++ {
+			table.PutNew(u, id, binary.BigEndian.AppendUint64(nil, uint64(id)))
+			other.PutNew(u, id, []byte("other"))
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	kept := func() int64 { return n.e.rows.stats().entries }
+	read := func(s RecordStore, id RecordID) {
+		t.Helper()
+		if _, err := s.Get(n.e, id, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u := n.e.NewRecoveryUnit(nil)
+	u.ReadsOnce()
+	if v, err := table.Get(u, 7, nil); err != nil || binary.BigEndian.Uint64(v) != 7 {
+		t.Errorf("%x %v", v, err)
+	}
+	u.Rollback()
+	if kept() != 0 {
+		t.Errorf("a unit that reads once left %d rows", kept())
+	}
+	read(table, 10)
+	if got := kept(); got != 1+aheadRows {
+		t.Errorf("one miss left %d rows, want %d", got, 1+aheadRows)
+	}
+	misses := n.e.rows.stats().misses
+	for id := RecordID(10); id <= 10+aheadRows; id++ {
+		read(table, id)
+	}
+	if got := n.e.rows.stats().misses; got != misses {
+		t.Errorf("%d misses among rows that were read ahead", got-misses)
+	}
+	read(table, 5) // what is there already ends the run
+	if got := kept(); got != 1+aheadRows+5 {
+		t.Errorf("%d rows, want %d", got, 1+aheadRows+5)
+	}
+	read(table, rows-2)
+	if got := kept(); got != 1+aheadRows+5+3 {
+		t.Errorf("%d rows at the table's end, want %d", got, 1+aheadRows+5+3)
+	}
+	n.e.rows.ahead.full.Store(true)
+	before := kept()
+	read(other, 50)
+	if got := kept(); got != before+1 {
+		t.Errorf("a full cache took %d rows for one", got-before)
+	}
+}
+
+// TestReadAheadPauses: where deleted rows lie behind what is read the reading ahead ends for a while.
+func TestReadAheadPauses(t *testing.T) {
+	var a rowAhead
+	key := Table{SpaceReplicated, FirstIdent}.AppendRecordKey(nil, 1)
+	count := func() (n int) {
+		for !a.due(key) {
+			n++
+		}
+		return n
+	}
+	if n := count(); n != 0 {
+		t.Errorf("%d misses passed at first", n)
+	}
+	for _, want := range []int{aheadPause, 2 * aheadPause, 4 * aheadPause} {
+		a.took(aheadSteps + 1)
+		if n := count(); n != want {
+			t.Errorf("%d misses passed, want %d", n, want)
+		}
+	}
+	a.took(1)
+	if n := count(); n != 0 {
+		t.Errorf("%d misses passed after a good run", n)
+	}
+	a.took(aheadSteps + 1)
+	if n := count(); n != 4*aheadPause {
+		t.Errorf("%d misses passed, want %d", n, 4*aheadPause)
+	}
+	if a.due(Table{SpaceReplicated, IdentCatalog}.AppendKey(nil, []byte("x"))) {
+		t.Error("reads ahead in the catalog")
 	}
 }
 

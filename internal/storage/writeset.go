@@ -21,6 +21,7 @@ type WriteSet struct {
 	// fresh has a bit for each operation on a key that did not exist: the row cache has
 	// nothing of it. Missing bits are 0.
 	fresh []uint64
+	few   [1]uint64 // room for the first bits of it
 	idx   *wsIndex
 	gen   uint64 // raised when the index changes: cursors find their place again
 }
@@ -30,7 +31,14 @@ func (e *Engine) NewWriteSet() *WriteSet { return e.newWriteSet(4 << 10) }
 
 // newWriteSet returns one with room for about size bytes.
 func (e *Engine) newWriteSet(size int) *WriteSet {
-	return &WriteSet{b: e.db.NewBatch(pebble.WithInitialSizeBytes(size), pebble.WithMaxRetainedSizeBytes(1<<20))}
+	w := new(WriteSet)
+	w.init(e, size)
+	return w
+}
+
+func (w *WriteSet) init(e *Engine, size int) {
+	w.b = e.db.NewBatch(pebble.WithInitialSizeBytes(size), pebble.WithMaxRetainedSizeBytes(1<<20))
+	w.fresh = w.few[:0]
 }
 
 // Release gives the memory back. The write set must not be used afterwards.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -101,6 +102,10 @@ type ycsbRun struct {
 	zipf *zipfian
 	next atomic.Int64 // next record to insert
 	done atomic.Int64 // inserts acknowledged
+	// all records below newest are acknowledged; late are those beyond, of which one before is not.
+	newest atomic.Int64
+	mu     sync.Mutex
+	late   map[int64]bool
 }
 
 func ycsbRow(ctx context.Context, e *env, m mix) (*work, error) {
@@ -110,6 +115,8 @@ func ycsbRow(ctx context.Context, e *env, m mix) (*work, error) {
 	}
 	y := &ycsbRun{e: e, c: c, m: m, zipf: newZipfian(e.docs)}
 	y.next.Store(int64(e.docs))
+	y.newest.Store(int64(e.docs))
+	y.late = map[int64]bool{}
 	if m.insert > 0 {
 		e.ycsb = 0 // the next row needs a new table
 	}
@@ -135,14 +142,13 @@ func (y *ycsbRun) op(ctx context.Context, w *worker) (int64, error) {
 	return 1, y.update(ctx, i, w.rng)
 }
 
-// choose picks a record; "latest" counts back from the last acknowledged insert. Inserts finish
-// out of order, so it keeps one record a connection away from the end.
+// choose picks a record; "latest" counts back from the last one before which all are
+// acknowledged: inserts finish out of order.
 func (y *ycsbRun) choose(r *rand.Rand) int {
 	if !y.m.latest {
 		return y.zipf.scrambled(r)
 	}
-	newest := y.e.docs + int(y.done.Load()) - y.e.connections
-	return max(newest-1-y.zipf.next(r), 0)
+	return max(int(y.newest.Load())-1-y.zipf.next(r), 0)
 }
 
 func (y *ycsbRun) read(ctx context.Context, i int) error {
@@ -181,11 +187,21 @@ func (y *ycsbRun) update(ctx context.Context, i int, r *rand.Rand) error {
 }
 
 func (y *ycsbRun) insert(ctx context.Context) error {
-	_, err := y.c.InsertOne(ctx, y.e.ycsbRecord(int(y.next.Add(1))-1))
-	if err == nil {
-		y.done.Add(1)
+	i := y.next.Add(1) - 1
+	_, err := y.c.InsertOne(ctx, y.e.ycsbRecord(int(i)))
+	if err != nil {
+		return err
 	}
-	return err
+	y.done.Add(1)
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.late[i] = true
+	newest := y.newest.Load()
+	for ; y.late[newest]; newest++ {
+		delete(y.late, newest)
+	}
+	y.newest.Store(newest)
+	return nil
 }
 
 // scan reads up to n records in key order; how many there are behind the key is not known here.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -164,5 +165,48 @@ func TestCappedOverrun(t *testing.T) {
 			t.Errorf("%s: %d documents, want those of the first batch", c.Name(), n)
 		}
 		wantCode(t, cur.Err(), 136)
+	}
+}
+
+// A getMore that had nothing to do but wait for data was not slow, however long it waited.
+func TestWaitingForDataIsNotSlow(t *testing.T) {
+	ctx := t.Context()
+	client := connect(t)
+	db := client.Database("t")
+	if err := db.CreateCollection(ctx, "capped", options.CreateCollection().SetCapped(true).SetSizeInBytes(1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	coll := db.Collection("capped")
+	if _, err := coll.InsertOne(ctx, d("n", 1)); err != nil {
+		t.Fatal(err)
+	}
+	profile := func(cmd bson.D) {
+		t.Helper()
+		if err := db.RunCommand(ctx, cmd).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const slow = 1000 // more than anything takes that does not wait
+	profile(d("profile", 1, "slowms", slow))
+	cur, err := coll.Find(ctx, bson.D{}, options.Find().SetCursorType(options.TailableAwait).SetMaxAwaitTime(1500*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cur.Close(context.Background())
+	cur.Next(ctx)
+	if cur.TryNext(ctx) {
+		t.Fatal("a second document")
+	}
+	profile(d("profile", 2, "slowms", 100))
+	if err := coll.FindOne(ctx, bson.D{}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	profile(d("profile", 0))
+	ops, err := db.Collection("system.profile").Distinct(ctx, "command.getMore", bson.D{}).Raw()
+	if n, _ := ops.Values(); err != nil || len(n) != 0 {
+		t.Errorf("slow: %v, %v", n, err)
+	}
+	if n, err := db.Collection("system.profile").CountDocuments(ctx, d("op", "query")); err != nil || n == 0 {
+		t.Errorf("the profiler wrote %d queries, %v", n, err)
 	}
 }

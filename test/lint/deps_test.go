@@ -25,6 +25,7 @@ var rooms = map[string]string{
 	"command":  "bson mongoerr eval oplog catalog query session auth repl shard",
 	"server":   "bson mongoerr wire session auth command",
 	"backup":   "bson mongoerr oplog",
+	"metrics":  "bson",
 	"node":     "bson mongoerr wire eval storage oplog catalog query session auth repl shard command server",
 	"testkit":  "bson mongoerr wire eval storage oplog catalog query session auth repl shard command server node",
 }

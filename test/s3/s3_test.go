@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/cairndb/cairn/internal/backup/repo"
 	"github.com/cairndb/cairn/internal/backup/repo/repotest"
@@ -33,15 +30,7 @@ func server(t *testing.T) (url string, cmd *exec.Cmd) {
 			t.Fatal(err)
 		}
 	}
-	// A port that is free now; the gateway does not say which one it chose for 0.
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := freeAddress(t)
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)
@@ -64,26 +53,7 @@ func server(t *testing.T) (url string, cmd *exec.Cmd) {
 			t.Logf("the server said:\n%s", text)
 		}
 	})
-	deadline := time.Now().Add(30 * time.Second)
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		res, err := http.Get("http://" + address + "/health")
-		if err == nil {
-			res.Body.Close()
-			break
-		}
-		select {
-		case err := <-ended:
-			text, _ := os.ReadFile(log.Name())
-			ended <- err
-			t.Fatalf("the server ended: %v\n%s", err, text)
-		case <-tick.C:
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the server does not answer: %v", err)
-		}
-	}
+	answers(t, "http://"+address+"/health", ended)
 	t.Setenv("AWS_ACCESS_KEY_ID", "test")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "testsecret")
 	t.Setenv("AWS_CONFIG_FILE", filepath.Join(dir, "none"))

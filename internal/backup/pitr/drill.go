@@ -81,6 +81,8 @@ func (e *Env) Drill(ctx context.Context, o DrillOptions) (*Drilled, error) {
 	// Also when the drill was interrupted: that is a result.
 	if rerr := e.Repo.PutRecord(context.WithoutCancel(ctx), recordDrill, d.Finished.Format("20060102T150405.000Z"), rec); rerr != nil {
 		err = errors.Join(err, fmt.Errorf("recording the result: %w", rerr))
+	} else if rerr := e.Repo.PutRecord(context.WithoutCancel(ctx), recordLast, recordDrill, rec); rerr != nil {
+		err = errors.Join(err, fmt.Errorf("recording the result: %w", rerr))
 	}
 	return d, err
 }

@@ -294,6 +294,7 @@ func (h *history) insert() {
 
 // A byte that changed in any object is found and named.
 func TestFlippedBits(t *testing.T) {
+	t.Parallel()
 	ctx, dir := t.Context(), t.TempDir()
 	e := newEnvAt(t, dir)
 	coll := e.Client.Database("d").Collection("c")
@@ -358,6 +359,7 @@ func verifyFresh(t *testing.T, dir string, say func(string)) (*Verified, error) 
 
 // An oplog that was overrun is a gap: said, recorded, shown, and closed by a full backup alone.
 func TestOverrunOplogIsAGap(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	e := newEnvAt(t, t.TempDir())
 	db, err := cairn.Open(cairn.Options{InMemory: true, ReplSet: "rs0", CacheBytes: 16 << 20, OplogBytes: 1 << 20})
@@ -427,6 +429,7 @@ func TestOverrunOplogIsAGap(t *testing.T) {
 
 // The end of the chain is on no other server: its entry is taken for rolled back, which is a gap too.
 func TestAnotherServer(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	e := newEnv(t)
 	must(e.Client.Database("d").Collection("c").InsertOne(ctx, dbson.D{{Key: "_id", Value: 1}}))(t)

@@ -151,7 +151,7 @@ func (f *fuller) run(ctx context.Context) (*repo.Manifest, error) {
 	// From here on errors of the tail end the copy, and the other way round.
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	f.tail = newFullTail(f.w.Stream(streamOplog))
+	f.tail = newFullTail(f.w.Log(streamOplog))
 	tailDone := make(chan error, 1)
 	tailCtx, stopTail := context.WithCancelCause(ctx)
 	defer stopTail(nil)

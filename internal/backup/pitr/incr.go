@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/cairndb/cairn/internal/backup/entry"
 	"github.com/cairndb/cairn/internal/backup/pitr/chain"
 	"github.com/cairndb/cairn/internal/backup/repo"
 	"github.com/cairndb/cairn/internal/backup/source"
@@ -115,8 +116,8 @@ func (e *Env) incr(ctx context.Context, org *origin, lk *repo.Lock, o IncrOption
 	}
 	add, done := e.bar("oplog", 0)
 	defer done()
-	err = org.Tail(ctx, head.End, func(raw bson.Raw) error {
-		if err := s.add(ctx, raw); err != nil {
+	err = org.TailHeads(ctx, head.End, func(raw bson.Raw, h entry.Head) error {
+		if err := s.add(ctx, raw, h); err != nil {
 			return err
 		}
 		add(1)
@@ -130,7 +131,7 @@ func (e *Env) incr(ctx context.Context, org *origin, lk *repo.Lock, o IncrOption
 			return err
 		}
 		s = &slicer{env: e, org: org, lk: lk, parent: out.Manifests[len(out.Manifests)-1].ID}
-		return s.add(ctx, raw)
+		return s.add(ctx, raw, h)
 	})
 	if !errors.Is(err, errReached) {
 		if gap, ok := asGap(err, out.To); ok {

@@ -2,7 +2,6 @@ package pitr
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -128,7 +127,7 @@ func (e *Env) mergeGroup(ctx context.Context, lk *repo.Lock, st *State, group []
 // mergeStreams writes the entries of slices into one stream. The no-ops of extensions between
 // them are not stored anywhere and stay away.
 func (e *Env) mergeStreams(ctx context.Context, w *repo.Writer, m *repo.Manifest, st *State, group []chain.Backup) error {
-	s := w.Stream(streamOplog)
+	s := w.Log(streamOplog)
 	n, size := int64(-1), int64(0) // the first entry is shared with what is before
 	var wr written
 	f := &feeder{env: e, all: true, fn: func(en *entry.Entry) error {
@@ -154,6 +153,6 @@ func (e *Env) mergeStreams(ctx context.Context, w *repo.Writer, m *repo.Manifest
 	}
 	m.Streams = append(m.Streams, ref)
 	m.Counts[countEntries], m.Sizes[sizeOplog] = n, size
-	m.Details, err = json.Marshal(&wr)
+	m.Details, err = wr.details()
 	return err
 }

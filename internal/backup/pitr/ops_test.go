@@ -30,6 +30,7 @@ func count(t *testing.T, c *mongo.Client, ns string) int64 {
 }
 
 func TestServeDrillAndChanges(t *testing.T) {
+	t.Parallel()
 	ctx, e := t.Context(), newEnv(t)
 	coll := e.Client.Database("shop").Collection("orders")
 	must(coll.InsertMany(ctx, docs(500, 0)))(t)
@@ -89,6 +90,7 @@ func TestServeDrillAndChanges(t *testing.T) {
 
 // One collection, beside the live one, under another name, with its oplog.
 func TestRestoreUnderAnotherName(t *testing.T) {
+	t.Parallel()
 	ctx, e := t.Context(), newEnv(t)
 	orders := e.Client.Database("shop").Collection("orders")
 	must(orders.InsertMany(ctx, docs(100, 0)))(t)
@@ -162,6 +164,7 @@ func TestRestoreLeavesWhatWasRenamedAlone(t *testing.T) {
 }
 
 func TestPruneKeepsWhatItSays(t *testing.T) {
+	t.Parallel()
 	ctx, e := t.Context(), newEnv(t)
 	coll := e.Client.Database("d").Collection("c")
 	for i := range 4 {
@@ -176,8 +179,8 @@ func TestPruneKeepsWhatItSays(t *testing.T) {
 		t.Errorf("a dry run deleted: %+v", dry)
 	}
 	got := must(e.Prune(ctx, PruneOptions{Policy: chain.Policy{Last: 2}}))(t)
-	if got.Deleted != dry.Deleted {
-		t.Errorf("deleted %d, said %d", got.Deleted, dry.Deleted)
+	if got.Deleted != dry.Deleted || got.Sweep.Deleted != dry.Sweep.Deleted || got.Sweep.DeletedBytes != dry.Sweep.DeletedBytes || got.Sweep.Deleted == 0 {
+		t.Errorf("deleted %d and %+v\nsaid %d and %+v", got.Deleted, got.Sweep, dry.Deleted, dry.Sweep)
 	}
 	after := must(e.State(ctx))(t)
 	n1, _ := st.Coverage.Newest()
@@ -196,6 +199,7 @@ func TestPruneKeepsWhatItSays(t *testing.T) {
 // The continuous backup: it takes the first full backup by itself, keeps up, survives a restart of
 // the server, and stores what it has when it ends.
 func TestRun(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	e := newEnvAt(t, t.TempDir())
 	dir := t.TempDir()
@@ -225,6 +229,7 @@ func TestRun(t *testing.T) {
 			if err := db.Close(); err != nil {
 				t.Fatal(err)
 			}
+			waitFor(t, "the status to say that the server is away", func() bool { return r.Status().LastError != "" })
 			db = open(port)
 		}
 	}
@@ -232,6 +237,9 @@ func TestRun(t *testing.T) {
 	waitFor(t, "a scheduled full backup", func() bool { return r.Status().Fulls > fulls })
 	end := newest(t, e)
 	waitFor(t, "the end", func() bool { return r.Status().Stored.TS >= end })
+	if s := r.Status(); s.LastError != "" {
+		t.Errorf("the server is back, the status says %q", s.LastError)
+	}
 	must(coll.InsertMany(ctx, docs(7, 5000)))(t)
 	last := newest(t, e)
 	waitFor(t, "the last entries", func() bool { return r.Status().Captured.TS >= last || r.Status().Stored.TS >= last })
@@ -248,6 +256,21 @@ func TestRun(t *testing.T) {
 	}
 	if locks := must(e.Repo.Locks(ctx))(t); len(locks) != 0 {
 		t.Errorf("locks are left: %v", locks)
+	}
+}
+
+// startRun runs a continuous backup; the function ends it, as a SIGTERM does, and wants it to end well.
+func startRun(t *testing.T, r *Runner) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	return func() {
+		t.Helper()
+		cancel(errors.New("SIGTERM"))
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -274,6 +297,7 @@ func TestIncrWithoutFull(t *testing.T) {
 
 // Views, a capped and a collated collection, users and roles come back.
 func TestSpecialThings(t *testing.T) {
+	t.Parallel()
 	ctx, e := t.Context(), newEnv(t)
 	db := e.Client.Database("d")
 	run := func(c dbson.D) {

@@ -31,12 +31,16 @@ var (
 // moments beside it, and notes the server's state after each operation. Moments of the history, each
 // restored into a server of its own, must be what was noted.
 func TestEveryMomentComesBack(t *testing.T) {
+	t.Parallel()
 	seeds := []uint64{1, 2, 3}
 	if *propertySeed != 0 {
 		seeds = []uint64{*propertySeed}
 	}
 	for _, seed := range seeds {
-		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { everyMoment(t, seed) })
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			t.Parallel()
+			everyMoment(t, seed)
+		})
 	}
 }
 

@@ -74,7 +74,7 @@ func (e *Env) Prune(ctx context.Context, o PruneOptions) (out Pruned, err error)
 			return out, err
 		}
 	}
-	out.Sweep, err = e.Repo.Sweep(ctx, lk, repo.SweepOptions{DryRun: o.DryRun, Wait: o.Wait})
+	out.Sweep, err = e.Repo.Sweep(ctx, lk, repo.SweepOptions{DryRun: o.DryRun, Without: gone, Wait: o.Wait})
 	return out, err
 }
 

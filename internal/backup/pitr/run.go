@@ -31,7 +31,8 @@ type RunOptions struct {
 	FullOnGap bool
 	// MergeEvery is how often small slices are joined; default 1 h.
 	MergeEvery time.Duration
-	// LockWait is how long to wait for another one that continues the chain; default 1 min.
+	// LockWait is how long to wait for another one that continues the chain; default 90 s: longer than a
+	// process that is gone, with its container, keeps its lock.
 	LockWait time.Duration
 }
 
@@ -44,7 +45,7 @@ func (o *RunOptions) defaults() {
 	set(&o.Every, 4*time.Second)
 	set(&o.IdleEvery, time.Minute)
 	set(&o.MergeEvery, time.Hour)
-	set(&o.LockWait, time.Minute)
+	set(&o.LockWait, repo.DefaultLockTTL+30*time.Second)
 	if o.SliceBytes <= 0 {
 		o.SliceBytes = 64 << 20
 	}
@@ -67,6 +68,10 @@ type RunStatus struct {
 	Gaps            int64
 	LastError       string // of the last attempt that failed; "" once one succeeded
 	LastErrorAt     time.Time
+	// LastVerify and LastDrill are when the repository was verified and a restore tried last,
+	// by whomever; zero if never. They are looked up every few minutes.
+	LastVerify, LastDrill     time.Time
+	LastVerifyOK, LastDrillOK bool
 }
 
 // Lag is how far what is stored is behind what the server was seen to have.
@@ -189,6 +194,11 @@ func (r *Runner) capture(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	said := org.OnRetry
+	org.OnRetry = func(err error, pause time.Duration) {
+		r.failed(err) // a server that is away is not a backup that keeps up
+		said(err, pause)
+	}
 	st, err := r.env.State(ctx)
 	if err != nil {
 		return err
@@ -211,6 +221,9 @@ func (r *Runner) capture(ctx context.Context) (err error) {
 		return &SourceError{was, org.name}
 	}
 	r.noteFulls(st)
+	if err := r.noteChecks(ctx); err != nil {
+		return err
+	}
 	lk, unlock, err := r.env.lock(ctx, repo.LockRequest{Kind: repo.Shared, Purpose: "continuous backup", Scope: scopeOplog, Wait: r.o.LockWait})
 	if err != nil {
 		return err
@@ -244,7 +257,7 @@ func (c *capturer) run(ctx context.Context, from chain.OpTime) error {
 	defer cancel(nil)
 	tail := make(chan error, 1)
 	go func() {
-		tail <- c.org.Tail(tailCtx, from, func(raw bson.Raw) error { return c.take(store, raw) })
+		tail <- c.org.TailHeads(tailCtx, from, func(raw bson.Raw, h entry.Head) error { return c.take(store, raw, h) })
 	}()
 	c.storedT = time.Now()
 	tick := time.NewTicker(max(c.r.o.Every/16, 10*time.Millisecond))
@@ -283,10 +296,10 @@ func (c *capturer) run(ctx context.Context, from chain.OpTime) error {
 }
 
 // take adds an entry.
-func (c *capturer) take(ctx context.Context, raw bson.Raw) error {
+func (c *capturer) take(ctx context.Context, raw bson.Raw, h entry.Head) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.next.add(ctx, raw); err != nil {
+	if err := c.next.add(ctx, raw, h); err != nil {
 		return err
 	}
 	if c.next.bytes >= c.r.o.SliceBytes {
@@ -317,7 +330,7 @@ func (c *capturer) cut(ctx context.Context, now bool) error {
 		return nil
 	}
 	c.next = &slicer{env: c.r.env, org: c.org, lk: c.lk}
-	if err := c.next.add(ctx, s.lastRaw); err != nil {
+	if err := c.next.add(ctx, s.lastRaw, entry.Head{}); err != nil {
 		c.mu.Unlock()
 		return err
 	}
@@ -372,11 +385,24 @@ func (r *Runner) full(ctx context.Context) error {
 	return err
 }
 
+// noteFulls finds the newest full backup. One from the future was made by a clock that was wrong, and
+// must not keep the next one from being made until then.
 func (r *Runner) noteFulls(st *State) {
+	now := r.env.now()
 	r.update(func(s *RunStatus) {
+		if s.LastFull.After(now) {
+			s.LastFull = time.Time{}
+		}
 		for _, b := range st.Coverage.Backups {
-			if b.Kind == chain.Full && b.Created.After(s.LastFull) {
-				s.LastFull = b.Created
+			if b.Kind != chain.Full {
+				continue
+			}
+			at := b.Created
+			if at.After(now.Add(time.Minute)) {
+				at = time.Unix(0, 0)
+			}
+			if at.After(s.LastFull) {
+				s.LastFull = at
 			}
 		}
 	})
@@ -415,7 +441,32 @@ func (r *Runner) schedule(ctx context.Context) {
 	}
 }
 
+// noteChecks looks up the last verification and drill.
+func (r *Runner) noteChecks(ctx context.Context) error {
+	verify, err := r.env.lastVerify(ctx)
+	if err != nil {
+		return err
+	}
+	var drill DrillRecord
+	drilled, err := r.env.Repo.Record(ctx, recordLast, recordDrill, &drill)
+	if err != nil {
+		return fmt.Errorf("reading the result of the last drill: %w", err)
+	}
+	r.update(func(s *RunStatus) {
+		if verify != nil {
+			s.LastVerify, s.LastVerifyOK = verify.Finished, verify.OK
+		}
+		if drilled {
+			s.LastDrill, s.LastDrillOK = drill.Finished, drill.OK
+		}
+	})
+	return nil
+}
+
 func (r *Runner) due(now, last time.Time) bool {
+	if last.After(now.Add(time.Minute)) {
+		return true // the clock was set back
+	}
 	if r.o.FullEvery > 0 && now.Sub(last) >= r.o.FullEvery {
 		return true
 	}
@@ -427,14 +478,21 @@ func (r *Runner) due(now, last time.Time) bool {
 	return false
 }
 
-// housekeep joins small slices now and then.
+// housekeep joins small slices now and then, and looks whether somebody verified the repository.
 func (r *Runner) housekeep(ctx context.Context) {
 	tick := time.NewTicker(r.o.MergeEvery)
 	defer tick.Stop()
+	checks := time.NewTicker(5 * time.Minute)
+	defer checks.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-checks.C:
+			if err := r.noteChecks(ctx); err != nil && ctx.Err() == nil {
+				r.env.say("looking up the last verification: %v", err) // what is known stays
+			}
+			continue
 		case <-tick.C:
 		}
 		if n, err := r.env.merge(ctx); err != nil && ctx.Err() == nil {

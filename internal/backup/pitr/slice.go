@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -39,28 +38,34 @@ type slicer struct {
 }
 
 // add takes the next entry.
-func (s *slicer) add(ctx context.Context, raw bson.Raw) error {
-	e, err := entry.Parse(raw)
-	if err != nil {
-		return err // an *entry.UnknownError has the kind's name: such an entry cannot be restored
+func (s *slicer) add(ctx context.Context, raw bson.Raw, h entry.Head) error {
+	var e entry.Entry
+	if h.Kind == entry.Unknown {
+		var err error
+		if e, err = entry.Parse(raw); err != nil {
+			return err // an *entry.UnknownError has the kind's name: such an entry cannot be restored
+		}
+		h.OpTime = e.OpTime
 	}
 	if s.start.IsNull() {
 		if s.joint != "" && s.joint != entryHash(raw) {
-			return &source.RollbackError{Entry: e.OpTime, Found: e.OpTime, Bytes: true}
+			return &source.RollbackError{Entry: h.OpTime, Found: h.OpTime, Bytes: true}
 		}
-		s.start = e.OpTime
+		s.start = h.OpTime
 	} else {
 		s.entries++
 		s.bytes += int64(len(raw))
-		if err := s.written.add(&e); err != nil {
+		if h.Kind != entry.Unknown {
+			s.written.plain(&h)
+		} else if err := s.written.add(&e); err != nil {
 			return err
 		}
 	}
-	s.last = e.OpTime
+	s.last = h.OpTime
 	s.lastRaw = append(s.lastRaw[:0], raw...)
 	if s.s == nil {
 		first := s.entries == 0
-		if (first || e.Kind == entry.Noop) && len(s.pending)+len(raw) <= pendingNoops {
+		if (first || h.Kind == entry.Noop || e.Kind == entry.Noop) && len(s.pending)+len(raw) <= pendingNoops {
 			s.pending = append(s.pending, raw...)
 			return nil
 		}
@@ -68,7 +73,7 @@ func (s *slicer) add(ctx context.Context, raw bson.Raw) error {
 			return err
 		}
 	}
-	_, err = s.s.Write(raw)
+	_, err := s.s.Write(raw)
 	return err
 }
 
@@ -76,7 +81,7 @@ func (s *slicer) open(ctx context.Context) (err error) {
 	if s.w, err = s.env.Repo.NewWriter(ctx, s.lk); err != nil {
 		return err
 	}
-	s.s = s.w.Stream("oplog")
+	s.s = s.w.Log(streamOplog)
 	_, err = s.s.Write(s.pending)
 	s.pending = nil
 	return err
@@ -113,7 +118,7 @@ func (s *slicer) commit(ctx context.Context) (*repo.Manifest, error) {
 			return nil, fmt.Errorf("storing the oplog slice: %w", err)
 		}
 		m.Streams = []repo.StreamRef{ref}
-		if m.Details, err = json.Marshal(&s.written); err != nil {
+		if m.Details, err = s.written.details(); err != nil {
 			return nil, err
 		}
 	}

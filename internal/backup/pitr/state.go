@@ -16,6 +16,7 @@ const (
 	recordVerify = "verify"
 	recordDrill  = "drill"
 	recordRun    = "run"
+	recordLast   = "last" // the newest drill once more, which is found without reading all
 )
 
 // Keys of a manifest's counts, sizes and options.

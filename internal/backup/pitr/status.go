@@ -55,11 +55,8 @@ func (e *Env) Status(ctx context.Context) (*Status, error) {
 	if s.Locks, err = e.Repo.Locks(ctx); err != nil {
 		return nil, fmt.Errorf("reading the locks: %w", err)
 	}
-	var v VerifyRecord
-	if ok, err := e.Repo.Record(ctx, recordVerify, "last", &v); err != nil {
-		return nil, fmt.Errorf("reading the result of the last verification: %w", err)
-	} else if ok {
-		s.Verify = &v
+	if s.Verify, err = e.lastVerify(ctx); err != nil {
+		return nil, err
 	}
 	if s.Drills, err = e.drills(ctx); err != nil {
 		return nil, err
@@ -72,6 +69,19 @@ func (e *Env) Status(ctx context.Context) (*Status, error) {
 		s.ServerError = err.Error()
 	}
 	return s, nil
+}
+
+// lastVerify is the result of the last verification, nil if there was none.
+func (e *Env) lastVerify(ctx context.Context) (*VerifyRecord, error) {
+	var v VerifyRecord
+	ok, err := e.Repo.Record(ctx, recordVerify, "last", &v)
+	if err != nil {
+		return nil, fmt.Errorf("reading the result of the last verification: %w", err)
+	}
+	if !ok {
+		return nil, nil
+	}
+	return &v, nil
 }
 
 // drills are the results of drills, the newest last.

@@ -15,17 +15,46 @@ type written struct {
 	Namespaces map[string]int64 `json:"namespaces,omitempty"`
 	// More tells that there were more than are named.
 	More bool `json:"more,omitempty"`
+
+	run  string // the namespace of the plain entries that came last
+	runs int64  // of them that are not counted above yet
 }
 
 // maxWritten bounds the names that a manifest carries.
 const maxWritten = 1000
+
+// plain counts a plain entry.
+func (w *written) plain(h *entry.Head) {
+	if h.Kind == entry.Noop {
+		return
+	}
+	if string(h.NS) != w.run {
+		w.settle()
+		w.run = string(h.NS)
+	}
+	w.runs++
+}
+
+// settle counts what plain has left for later.
+func (w *written) settle() {
+	if w.runs > 0 {
+		w.count(w.run, w.runs)
+		w.runs = 0
+	}
+}
+
+// details is w as a manifest has it.
+func (w *written) details() (json.RawMessage, error) {
+	w.settle()
+	return json.Marshal(w)
+}
 
 func (w *written) add(e *entry.Entry) error {
 	switch {
 	case e.Kind == entry.Noop:
 		return nil
 	case e.Kind.IsCRUD():
-		w.count(e.NS)
+		w.count(e.NS, 1)
 		return nil
 	}
 	touches, err := e.Touches()
@@ -33,33 +62,30 @@ func (w *written) add(e *entry.Entry) error {
 		return err
 	}
 	for _, ns := range touches {
-		w.count(ns)
+		w.count(ns, 1)
 	}
 	return nil
 }
 
-func (w *written) count(ns string) {
-	n, there := w.Namespaces[ns]
+func (w *written) count(ns string, n int64) {
+	before, there := w.Namespaces[ns]
 	switch {
 	case there:
-		w.Namespaces[ns] = n + 1
+		w.Namespaces[ns] = before + n
 	case len(w.Namespaces) >= maxWritten:
 		w.More = true
 	default:
 		if w.Namespaces == nil {
 			w.Namespaces = map[string]int64{}
 		}
-		w.Namespaces[strings.Clone(ns)] = 1
+		w.Namespaces[strings.Clone(ns)] = n
 	}
 }
 
 func (w *written) merge(o *written) {
 	w.More = w.More || o.More
 	for ns, n := range o.Namespaces {
-		w.count(ns)
-		if c, there := w.Namespaces[ns]; there {
-			w.Namespaces[ns] = c + n - 1
-		}
+		w.count(ns, n)
 	}
 }
 

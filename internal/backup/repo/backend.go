@@ -124,10 +124,16 @@ func (b *bucketBackend) getRange(ctx context.Context, name string, off, n int64)
 		return nil, err
 	}
 	defer r.Close()
-	buf := make([]byte, n)
-	m, err := io.ReadFull(r, buf)
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return buf[:m], nil // the caller knows how long it should be
+	// A response that breaks off is the reader's own io.ErrUnexpectedEOF, and is asked for again; an
+	// object that is shorter than it should be just ends, and the caller knows how long it should be.
+	buf := make([]byte, 0, n)
+	for len(buf) < cap(buf) && err == nil {
+		var k int
+		k, err = r.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+k]
+	}
+	if err == io.EOF {
+		err = nil
 	}
 	return buf, err
 }

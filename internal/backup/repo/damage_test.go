@@ -13,7 +13,7 @@ import (
 func everyKind(t testing.TB, change ...func(*InitOptions)) (*Repo, *Manifest, map[string][]byte) {
 	ctx := context.Background()
 	r := newRepo(t, change...)
-	streams := map[string][]byte{"s": noise(1, 900<<10), "t": noise(2, 30<<10)}
+	streams := map[string][]byte{"s": noise(1, 900<<10), "t": noise(2, 30<<10), "log": append(noise(3, 270<<10), make([]byte, 100<<10)...)}
 	m := backup(t, r, streams)
 	check(t, r.PutRecord(ctx, "drill", "d1", map[string]int{"a": 1}))
 	name := kindTrash.prefix() + randomHex(16)
@@ -130,6 +130,16 @@ func readDamaged(t *testing.T, r *Repo, m *Manifest, streams map[string][]byte, 
 	}
 }
 
+// readAllBack reads the streams of a backup up to the first error.
+func readAllBack(r *Repo, m *Manifest) error {
+	for _, ref := range m.Streams {
+		if _, err := readBack(r, ref); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Damage is met where the object is used, too, not only by verify.
 func TestDamageIsMetInUse(t *testing.T) {
 	ctx := context.Background()
@@ -140,7 +150,7 @@ func TestDamageIsMetInUse(t *testing.T) {
 		"manifest": func(n *Repo) error { _, err := n.Manifests(ctx); return err },
 		"record":   func(n *Repo) error { _, err := n.Records(ctx, "drill"); return err },
 		"trash":    func(n *Repo) error { _, err := readBack(n, m.Streams[0]); return err },
-		"pack":     func(n *Repo) error { _, err := readBack(n, m.Streams[0]); return err },
+		"pack":     func(n *Repo) error { return readAllBack(n, m) },
 		"marker":   func(n *Repo) error { _, err := Open(ctx, n.url, OpenOptions{n.opts}); return err },
 		"key":      func(n *Repo) error { _, err := Open(ctx, n.url, OpenOptions{n.opts}); return err },
 	}
@@ -200,9 +210,9 @@ func TestNewerVersionIsRefusedByName(t *testing.T) {
 	for name, data := range must(contents(r))(t) {
 		newer := bytes.Clone(data)
 		if name == markerName {
-			newer = bytes.Replace(newer, []byte(`"version":1`), []byte(`"version":2,"x":1`), 1)
+			newer = bytes.Replace(newer, []byte(`"version":2`), []byte(`"version":3,"x":1`), 1)
 		} else {
-			newer[6] = 2
+			newer[6] = 3
 		}
 		check(t, r.store.b.put(ctx, name, newer, false))
 		var err error
@@ -219,7 +229,7 @@ func TestNewerVersionIsRefusedByName(t *testing.T) {
 			check(t, r.store.b.put(ctx, name, data, false))
 			continue
 		}
-		if !errors.As(err, &v) || v.Version != 2 || v.Object != name {
+		if !errors.As(err, &v) || v.Version != 3 || v.Known >= 3 || v.Object != name {
 			t.Errorf("%s: %v", name, err)
 		}
 		check(t, r.store.b.put(ctx, name, data, false))

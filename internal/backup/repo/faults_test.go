@@ -166,7 +166,7 @@ func withFaults(f *faulty) func(*Options) {
 	return func(o *Options) {
 		o.wrap = func(b backend) backend { f.backend = b; return f }
 		if f.clock != nil {
-			o.now = f.clock.now
+			o.Now = f.clock.now
 		}
 	}
 }

@@ -87,7 +87,7 @@ func FuzzPack(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		name := packName(sha256.Sum256(data))
 		onlyDamage(t, r.checkPack(name, data, nil))
-		if chunks, err := decodeBlock(r.codec, data); err == nil && len(chunks) > maxBlockChunks {
+		if p, err := r.decode(data); err == nil && (len(p.chunks) > maxBlockChunks || p.isLog && len(p.chunks) != 1) {
 			t.Fatal("too many chunks")
 		}
 	})

@@ -5,13 +5,14 @@ import (
 	"context"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 )
 
 // fast makes retries and scrypt cheap; packs small where asked for.
 func fast() Options {
-	return Options{Retry: Retry{Attempts: 3, First: time.Millisecond, Max: 2 * time.Millisecond}, cost: 1, now: time.Now, Owner: "tester@host", LockTTL: 30 * time.Minute}
+	return Options{Retry: Retry{Attempts: 3, First: time.Millisecond, Max: 2 * time.Millisecond}, cost: 1, Now: time.Now, Owner: "tester@host", LockTTL: 30 * time.Minute}
 }
 
 // newRepo makes a repository in a store of its own in memory.
@@ -100,6 +101,9 @@ func writeUnder(ctx context.Context, r *Repo, lk *Lock, m *Manifest, streams map
 	}
 	for _, name := range sortedKeys(streams) {
 		s := w.Stream(name)
+		if strings.HasPrefix(name, "log") {
+			s = w.Log(name)
+		}
 		if _, err := s.Write(streams[name]); err != nil {
 			w.Abort()
 			return err

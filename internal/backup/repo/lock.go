@@ -161,13 +161,14 @@ func (r *Repo) tryLock(ctx context.Context, req LockRequest) (*Lock, error) {
 		Process: processIdentity(os.Getpid()), TTL: r.opts.LockTTL,
 	}}
 	if err := lk.put(ctx); err != nil {
+		r.abandon(lk.info.ID) // the request may have arrived all the same
 		return nil, err
 	}
 	if err := lk.acquire(ctx, req); err != nil {
 		// What was asked for is gone, but our object must not stay, even if ctx has ended.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
-		return nil, errors.Join(err, r.store.remove(ctx, lockName(lk.info.ID, 0)))
+		return nil, errors.Join(err, r.letGo(ctx, lk.info.ID))
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	lk.stop = stop
@@ -298,6 +299,8 @@ func (r *Repo) readLock(ctx context.Context, id string, o objectInfo, storeNow t
 		info.Created = o.modTime
 	}
 	switch age := storeNow.Sub(o.modTime); {
+	case r.abandoned(id):
+		info.Stale = "it was let go, and could not be removed then"
 	case age > info.TTL:
 		info.Stale = fmt.Sprintf("not refreshed for %s", age.Round(time.Second))
 	case processGone(info.PID, info.Process):
@@ -317,6 +320,28 @@ func (r *Repo) Locks(ctx context.Context) ([]LockInfo, error) {
 	return out, errors.Join(err, r.store.remove(ctx, lockName(probe.info.ID, 0)))
 }
 
+// letGo removes a lock of ours. If the store is away it cannot be removed, and would be in our own
+// way when the store is back: it counts as stale from now on.
+func (r *Repo) letGo(ctx context.Context, id string) error {
+	r.abandon(id)
+	return r.RemoveLock(ctx, id)
+}
+
+func (r *Repo) abandon(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.letGoLocks == nil {
+		r.letGoLocks = map[string]bool{}
+	}
+	r.letGoLocks[id] = true
+}
+
+func (r *Repo) abandoned(id string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.letGoLocks[id]
+}
+
 // RemoveLock deletes a lock by its id. Its holder, if there is one, signs nothing off any more.
 func (r *Repo) RemoveLock(ctx context.Context, id string) error {
 	objects, err := r.store.list(ctx, kindLock.prefix()+id)
@@ -330,6 +355,9 @@ func (r *Repo) RemoveLock(ctx context.Context, id string) error {
 			}
 		}
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.letGoLocks, id)
 	return nil
 }
 

@@ -15,7 +15,7 @@ import (
 func sharedClock(t testing.TB, change ...func(*InitOptions)) (*clock, *faulty, *Repo, *Repo) {
 	c := newClock()
 	f := &faulty{clock: c}
-	r := newRepo(t, append(change, func(o *InitOptions) { withFaults(f)(&o.Options); o.now = c.now })...)
+	r := newRepo(t, append(change, func(o *InitOptions) { withFaults(f)(&o.Options); o.Now = c.now })...)
 	return c, f, r, reopen(t, r)
 }
 
@@ -204,7 +204,7 @@ func TestClockJumps(t *testing.T) {
 	for _, jump := range []time.Duration{48 * time.Hour, -48 * time.Hour} {
 		own := newClock()
 		r := newRepo(t)
-		a := reopen(t, r, func(o *Options) { o.now = own.now })
+		a := reopen(t, r, func(o *Options) { o.Now = own.now })
 		lk := must(a.Lock(ctx, Shared))(t)
 		w := must(a.NewWriter(ctx, lk))(t)
 		s := w.Stream("s")
@@ -337,4 +337,34 @@ func TestAdvance(t *testing.T) {
 	if all := must(contents(b))(t); len(all) != 1 {
 		t.Fatalf("left: %v", sortedKeys(all))
 	}
+}
+
+// A process that went with its container, whose successor cannot tell that it is gone, keeps the next
+// one waiting for a minute and not longer. The clocks of both may be wrong: the store's counts.
+func TestLockOfALostContainer(t *testing.T) {
+	ctx := context.Background()
+	c := newClock()
+	f := &faulty{clock: c}
+	r := newRepo(t, func(o *InitOptions) { withFaults(f)(&o.Options); o.LockTTL = 0 })
+	wrong := newClock()
+	wrong.move(-1000 * time.Hour)
+	a := reopen(t, r, func(o *Options) { o.Now = wrong.now })
+	lost := must(a.LockWith(ctx, LockRequest{Kind: Shared, Scope: "oplog"}))(t)
+	lost.stop()
+	<-lost.done
+	lost.info.Process = "" // of another host
+	check(t, lost.refresh(ctx))
+	var locked *LockedError
+	for range 4 {
+		c.move(DefaultLockTTL / 4)
+		if _, err := r.LockWith(ctx, LockRequest{Kind: Shared, Scope: "oplog"}); !errors.As(err, &locked) {
+			t.Fatalf("a lock that is younger than its time to live: %v", err)
+		}
+	}
+	c.move(time.Second)
+	next := must(r.LockWith(ctx, LockRequest{Kind: Shared, Scope: "oplog"}))(t)
+	if err := lost.Check(ctx); !errors.Is(err, ErrLockLost) {
+		t.Fatalf("the one that was lost comes back and holds it still: %v", err)
+	}
+	check(t, next.Release(ctx))
 }

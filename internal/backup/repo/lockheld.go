@@ -22,10 +22,10 @@ func (lk *Lock) Info() LockInfo {
 // Lost is closed when the lock is found to be lost.
 func (lk *Lock) Lost() <-chan struct{} { return lk.lostC }
 
-// keep refreshes the lock six times in its time to live.
+// keep refreshes the lock four times in its time to live.
 func (lk *Lock) keep(ctx context.Context) {
 	defer close(lk.done)
-	t := time.NewTicker(max(lk.info.TTL/6, time.Millisecond))
+	t := time.NewTicker(max(lk.info.TTL/4, time.Millisecond))
 	defer t.Stop()
 	for {
 		select {
@@ -34,8 +34,11 @@ func (lk *Lock) keep(ctx context.Context) {
 		case <-t.C:
 		}
 		lk.mu.Lock()
-		// An error but the loss is met again by the next check, which reports it.
-		err := lk.refresh(ctx)
+		// An error but the loss is met again by the next check, which reports it. A request that hangs
+		// is given up in time for the next.
+		one, cancel := context.WithTimeout(ctx, max(lk.info.TTL/4, time.Second))
+		err := lk.refresh(one)
+		cancel()
 		lk.mu.Unlock()
 		if errors.Is(err, ErrLockLost) {
 			return
@@ -136,7 +139,7 @@ func (lk *Lock) Release(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	err := lk.r.RemoveLock(ctx, lk.info.ID)
+	err := lk.r.letGo(ctx, lk.info.ID)
 	if err == nil && lk.lost == nil {
 		lk.lost = errors.New("the lock was released")
 		close(lk.lostC)

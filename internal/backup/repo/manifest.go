@@ -59,8 +59,10 @@ type Manifest struct {
 type StreamRef struct {
 	Name   string `json:"name"`
 	Size   int64  `json:"size"`
-	SHA256 ID     `json:"sha256"` // of the stream's bytes
-	Chunks int64  `json:"chunks,omitempty"`
+	SHA256 ID     `json:"sha256,omitzero"` // of the stream's bytes; not of a log's
+	// Log tells that the stream was written by Writer.Log.
+	Log    bool  `json:"log,omitempty"`
+	Chunks int64 `json:"chunks,omitempty"`
 	// Root is the chunk at the top of the stream's tree, Depth the number of levels of lists above
 	// its data: with depth 0 the root is the only chunk.
 	Root  ID  `json:"root,omitzero"`

@@ -11,6 +11,9 @@ import (
 const (
 	markerName   = "cairn-repository"
 	markerFormat = "cairn backup repository"
+	// markerVersion is the format's version. 2 brought logs, see log.go; what 1 wrote is read, and
+	// written on as it is.
+	markerVersion = 2
 
 	encryptionNone = "none"
 	encryptionAge  = "age"
@@ -50,15 +53,15 @@ func decodeMarker(data []byte) (*Marker, error) {
 	jsonErr := json.Unmarshal(line, &m)
 	sound := string(rest) == digestName(line)+"\n"
 	switch {
-	case jsonErr == nil && m.Format == markerFormat && m.Version > version:
-		return nil, &VersionError{markerName, m.Version}
+	case jsonErr == nil && m.Format == markerFormat && m.Version > markerVersion:
+		return nil, &VersionError{markerName, m.Version, markerVersion}
 	case !sound:
 		return nil, damaged("its SHA-256 does not match its bytes")
 	case jsonErr != nil:
 		return nil, damaged("%v", jsonErr)
 	case m.Format != markerFormat:
 		return nil, fmt.Errorf("%s is not the marker of a repository: its format is %q", markerName, m.Format)
-	case m.Version != version:
+	case m.Version < 1:
 		return nil, damaged("version %d does not exist", m.Version)
 	case m.Encryption != encryptionNone && m.Encryption != encryptionAge:
 		return nil, damaged("unknown encryption %q", m.Encryption)

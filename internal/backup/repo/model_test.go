@@ -111,9 +111,10 @@ func TestModel(t *testing.T) {
 			},
 			"backup": func(t *rapid.T) {
 				data := content()
+				stream := rapid.SampledFrom([]string{"s", "log"}).Draw(t, "stream")
 				m := &Manifest{}
 				done := guard(t, func() error {
-					return under(Shared, func(lk *Lock) error { return writeUnder(ctx, r, lk, m, map[string][]byte{"s": data}) })
+					return under(Shared, func(lk *Lock) error { return writeUnder(ctx, r, lk, m, map[string][]byte{stream: data}) })
 				})
 				if m.ID != "" {
 					model[m.ID] = data

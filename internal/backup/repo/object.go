@@ -15,7 +15,7 @@ import (
 const (
 	headerSize  = 16
 	objectMagic = "CAIRNB"
-	version     = 1
+	version     = 1 // of the objects; that of the whole is the marker's
 	digestSize  = sha256.Size
 )
 
@@ -65,13 +65,13 @@ func corrupt(kind objectKind, name, format string, args ...any) error {
 
 // VersionError is an object written by a newer version of the format.
 type VersionError struct {
-	Object  string
-	Version int
+	Object         string
+	Version, Known int
 }
 
 // Error implements error.
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("%s has format version %d, this cairn knows version %d: use a newer cairn", e.Object, e.Version, version)
+	return fmt.Sprintf("%s has format version %d, this cairn knows version %d: use a newer cairn", e.Object, e.Version, e.Known)
 }
 
 func makeHeader(kind objectKind, encrypted bool) []byte {
@@ -92,7 +92,7 @@ func parseHeader(kind objectKind, name string, data []byte) (encrypted bool, err
 	case string(data[:6]) != objectMagic:
 		return false, corrupt(kind, name, "it does not begin with %s", objectMagic)
 	case data[6] != version:
-		return false, &VersionError{name, int(data[6])}
+		return false, &VersionError{name, int(data[6]), version}
 	case data[7] != byte(kind):
 		return false, corrupt(kind, name, "its header says kind %d, not %d", data[7], kind)
 	case data[8] > 1:
@@ -173,7 +173,7 @@ func checkName(kind objectKind, name string, data []byte) error {
 func checkDigest(kind objectKind, name string, body, digest []byte) error {
 	if sum := sha256.Sum256(body); !bytes.Equal(sum[:], digest) {
 		if len(body) > 6 && string(body[:6]) == objectMagic && body[6] > version {
-			return &VersionError{name, int(body[6])}
+			return &VersionError{name, int(body[6]), version}
 		}
 		return corrupt(kind, name, "its SHA-256 does not match its bytes")
 	}

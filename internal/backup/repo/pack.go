@@ -43,6 +43,7 @@ func packOfName(name string) (id ID, ok bool) {
 type block struct {
 	raw    []byte
 	chunks []chunkEntry
+	piece  *logPiece // nil, or raw is this piece of a log
 }
 
 func (b *block) full() bool { return len(b.raw) >= blockTarget || len(b.chunks) == maxBlockChunks }
@@ -52,11 +53,16 @@ func (b *block) add(id ID, data []byte) {
 	b.chunks = append(b.chunks, chunkEntry{id, uint32(len(data))})
 }
 
-// encode is the block as it is stored, before encryption: u8 codec (0 as it is, 1 zstd), u8 count,
-// u32 size of each chunk, the bytes.
-func (b *block) encode(c *codec) []byte {
-	out := make([]byte, 0, 2+4*len(b.chunks)+len(b.raw))
-	out = append(out, 1, byte(len(b.chunks)))
+// encode is the block as it is stored, before encryption: u8 codec (0 as it is, 1 zstd, and 2 more
+// for a piece of a log), u8 count, u32 size of each chunk, the bytes. It is made in scratch, if
+// that is large enough.
+func (b *block) encode(c *codec, scratch []byte) []byte {
+	out := slices.Grow(scratch[:0], 2+4*len(b.chunks)+len(b.raw))
+	kind := byte(codecZstd)
+	if b.piece != nil {
+		kind += codecLog
+	}
+	out = append(out, kind, byte(len(b.chunks)))
 	for _, ch := range b.chunks {
 		out = binary.LittleEndian.AppendUint32(out, ch.size)
 	}
@@ -64,9 +70,45 @@ func (b *block) encode(c *codec) []byte {
 	out = c.enc.EncodeAll(b.raw, out)
 	if len(out)-head >= len(b.raw) {
 		out = append(out[:head], b.raw...)
-		out[0] = 0
+		out[0] = kind - codecZstd
 	}
 	return out
+}
+
+// plainBlock is a block that was read.
+type plainBlock struct {
+	chunks [][]byte // their bytes, in order
+	// id names the only chunk of a piece of a log, whose chunks' ids are not of their bytes.
+	id    ID
+	isLog bool
+}
+
+// matches says whether a chunk is what its id says.
+func (p *plainBlock) matches(k *keys, n int, id ID) bool {
+	if p.isLog {
+		return n == 0 && p.id == id
+	}
+	return k.chunkID(p.chunks[n]) == id
+}
+
+// decode reads a block. Chunks are still to be compared with their ids.
+func (r *Repo) decode(plain []byte) (*plainBlock, error) {
+	p := &plainBlock{}
+	if p.isLog = len(plain) > 0 && plain[0]&^1 == codecLog; p.isLog {
+		p.id = r.keys.logID(plain)
+	}
+	var err error
+	p.chunks, err = decodeBlock(r.codec, plain)
+	return p, err
+}
+
+// decodeListed reads a block that a directory describes.
+func (r *Repo) decodeListed(plain []byte, b blockEntry) (*plainBlock, error) {
+	p, err := r.decode(plain)
+	if err == nil && len(p.chunks) != len(b.chunks) {
+		err = fmt.Errorf("%d chunks, its directory says %d", len(p.chunks), len(b.chunks))
+	}
+	return p, err
 }
 
 // decodeBlock gives the chunks' bytes, in order.
@@ -90,11 +132,14 @@ func decodeBlock(c *codec, plain []byte) ([][]byte, error) {
 	if total > maxBlock {
 		return nil, fmt.Errorf("a block of %d bytes", total)
 	}
+	if kind&codecLog != 0 && count != 1 {
+		return nil, fmt.Errorf("a piece of a log with %d chunks", count)
+	}
 	raw := r.b
 	switch kind {
-	case 0:
+	case codecPlain, codecLog | codecPlain:
 		raw = slices.Clone(raw) // do not keep what it was read with
-	case 1:
+	case codecZstd, codecLog | codecZstd:
 		var err error
 		if raw, err = c.dec.DecodeAll(r.b, make([]byte, 0, total)); err != nil {
 			return nil, err

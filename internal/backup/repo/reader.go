@@ -18,8 +18,8 @@ const (
 	rangeMax     = 8 << 20
 )
 
-// Open reads a stream from its beginning. Every chunk is checked by its id and the whole by its
-// SHA-256; damage is a *CorruptError, and no byte that was not checked is delivered. Segments are
+// Open reads a stream from its beginning. Every chunk is checked by its id, and the whole, unless
+// it is a log, by its SHA-256; damage is a *CorruptError, and no byte that was not checked is delivered. Segments are
 // fetched ahead, as many as the repository has workers.
 func (r *Repo) Open(ctx context.Context, ref StreamRef) (io.ReadCloser, error) {
 	return r.OpenAt(ctx, ref, 0)
@@ -32,7 +32,7 @@ func (r *Repo) OpenAt(ctx context.Context, ref StreamRef, offset int64) (io.Read
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	s := &streamReader{r: r, ref: ref, ctx: ctx, cancel: cancel, left: ref.Size - offset}
-	if offset == 0 {
+	if offset == 0 && !ref.Log { // a log is known by its pieces
 		s.sum = sha256.New()
 	}
 	if ref.Root == (ID{}) {
@@ -80,7 +80,7 @@ type streamReader struct {
 	run    sync.WaitGroup
 	cur    []byte
 	left   int64
-	sum    hash.Hash // nil if not read from the beginning
+	sum    hash.Hash // nil of a log, and if not read from the beginning
 	err    error
 }
 
@@ -291,10 +291,10 @@ const notIndexed = "it is in no index"
 
 // wanted is one block that must be read, with the items that need it.
 type wanted struct {
-	key    blockKey
-	info   blockInfo
-	pack   packInfo
-	chunks [][]byte
+	key   blockKey
+	info  blockInfo
+	pack  packInfo
+	plain *plainBlock
 }
 
 func (r *Repo) fetchFrom(ctx context.Context, x *chunkIndex, items []listItem) ([][]byte, error) {
@@ -316,7 +316,7 @@ func (r *Repo) fetchFrom(ctx context.Context, x *chunkIndex, items []listItem) (
 	r.mu.RUnlock()
 	var missing []*wanted
 	for _, w := range need {
-		if w.chunks = r.blocks.get(w.key); w.chunks == nil {
+		if w.plain = r.blocks.get(w.key); w.plain == nil {
 			missing = append(missing, w)
 		}
 	}
@@ -326,11 +326,11 @@ func (r *Repo) fetchFrom(ctx context.Context, x *chunkIndex, items []listItem) (
 	out := make([][]byte, len(items))
 	for i, p := range places {
 		w := need[p.block]
-		if int(p.pos) >= len(w.chunks) {
-			return nil, corrupt(kindPack, packName(w.pack.id), "block %d has %d chunks, its index says more", w.key.block, len(w.chunks))
+		if int(p.pos) >= len(w.plain.chunks) {
+			return nil, corrupt(kindPack, packName(w.pack.id), "block %d has %d chunks, its index says more", w.key.block, len(w.plain.chunks))
 		}
-		out[i] = w.chunks[p.pos]
-		if r.keys.chunkID(out[i]) != items[i].id {
+		out[i] = w.plain.chunks[p.pos]
+		if !w.plain.matches(r.keys, int(p.pos), items[i].id) {
 			return nil, &CorruptError{"chunk", items[i].id.String(), "its bytes in " + packName(w.pack.id) + " do not match its id"}
 		}
 	}
@@ -381,12 +381,12 @@ func (r *Repo) fetchRange(ctx context.Context, blocks []*wanted, start, end uint
 		off := b.info.off - start
 		plain, err := pr.part(uint64(b.key.block), data[off:off+b.info.stored])
 		if err == nil {
-			b.chunks, err = decodeBlock(r.codec, plain)
+			b.plain, err = r.decode(plain)
 		}
 		if err != nil {
 			return corrupt(kindPack, name, "block %d at %d: %v", b.key.block, b.info.off, err)
 		}
-		r.blocks.put(b.key, b.chunks)
+		r.blocks.put(b.key, b.plain)
 	}
 	return nil
 }
@@ -406,16 +406,16 @@ type blockCache struct {
 }
 
 type cachedBlock struct {
-	key    blockKey
-	chunks [][]byte
-	size   int
+	key   blockKey
+	plain *plainBlock
+	size  int
 }
 
 func newBlockCache(limit int) *blockCache {
 	return &blockCache{limit: limit, order: list.New(), items: map[blockKey]*list.Element{}}
 }
 
-func (c *blockCache) get(k blockKey) [][]byte {
+func (c *blockCache) get(k blockKey) *plainBlock {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.items[k]
@@ -423,12 +423,12 @@ func (c *blockCache) get(k blockKey) [][]byte {
 		return nil
 	}
 	c.order.MoveToFront(e)
-	return e.Value.(*cachedBlock).chunks
+	return e.Value.(*cachedBlock).plain
 }
 
-func (c *blockCache) put(k blockKey, chunks [][]byte) {
-	b := &cachedBlock{key: k, chunks: chunks}
-	for _, ch := range chunks {
+func (c *blockCache) put(k blockKey, plain *plainBlock) {
+	b := &cachedBlock{key: k, plain: plain}
+	for _, ch := range plain.chunks {
 		b.size += len(ch)
 	}
 	c.mu.Lock()

@@ -20,6 +20,11 @@ const (
 	maxPackSize     = 64 << 20
 )
 
+// DefaultLockTTL is how long a process that is gone without a word, with its machine or container,
+// keeps others waiting. It is refreshed four times in it. A holder that could not for longer, because
+// the store was away, goes on when the store is back, unless somebody took the lock over.
+const DefaultLockTTL = time.Minute
+
 // Options say how to reach and to open a repository. The zero value opens one that is not
 // encrypted.
 type Options struct {
@@ -29,11 +34,14 @@ type Options struct {
 	Retry      Retry
 	Level      zstd.EncoderLevel // of compression; 0 is zstd.SpeedFastest: a third less CPU for 2 % more bytes
 	Workers    int               // that compress, and that read ahead; 0 is GOMAXPROCS, at most 4
-	LockTTL    time.Duration     // after which a lock that is not refreshed is stale; 0 is 10 minutes
+	LockTTL    time.Duration     // after which a lock that is not refreshed is stale; 0 is DefaultLockTTL
 	Owner      string            // who holds locks, for people; "" is user@host
 
-	// Tests only: the store's clock and calls are theirs.
-	now  func() time.Time
+	// Now is the wall clock of this machine, for the names and times that people read; nothing
+	// depends on its being right. nil is time.Now.
+	Now func() time.Time
+
+	// Tests only: the store's calls are theirs.
 	wrap func(backend) backend
 	cost int // log2 of scrypt's work; 0 is age's default
 }
@@ -80,6 +88,8 @@ type Repo struct {
 	indexObjects map[string]bool
 	trash        map[string]bool
 	blocks       *blockCache
+	letGoLocks   map[string]bool // ids of locks of ours that are not held any more, but may be there
+	logBuffers   sync.Pool       // *[logChunk]byte
 }
 
 // Init makes a repository where there is none. The marker is written last, so that what was
@@ -91,10 +101,10 @@ func Init(ctx context.Context, url string, o InitOptions) (*Repo, error) {
 	if o.PackSize == 0 {
 		o.PackSize = DefaultPackSize
 	}
-	if (o.PackSize < 8<<20 && o.wrap == nil && o.now == nil) || o.PackSize < minPackSize || o.PackSize > maxPackSize {
+	if (o.PackSize < 8<<20 && o.wrap == nil && o.cost == 0) || o.PackSize < minPackSize || o.PackSize > maxPackSize {
 		return nil, fmt.Errorf("pack size %d: it is 8 to 64 MB", o.PackSize)
 	}
-	m := &Marker{Format: markerFormat, Version: version, ID: randomHex(16), Encryption: encryptionNone,
+	m := &Marker{Format: markerFormat, Version: markerVersion, ID: randomHex(16), Encryption: encryptionNone,
 		Chunker: chunkerParams(o.AverageChunk), PackSize: o.PackSize}
 	if err := m.Chunker.check(); err != nil {
 		return nil, err
@@ -204,10 +214,10 @@ func connect(ctx context.Context, url string, o Options, create bool) (*Repo, er
 		o.Level = zstd.SpeedFastest
 	}
 	if o.LockTTL <= 0 {
-		o.LockTTL = 10 * time.Minute
+		o.LockTTL = DefaultLockTTL
 	}
-	if o.now == nil {
-		o.now = time.Now
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	c, err := newCodec(o.Level, o.Workers)
 	if err != nil {
@@ -229,7 +239,7 @@ func (r *Repo) use(m *Marker, master []byte) error {
 	return nil
 }
 
-func (r *Repo) now() time.Time { return r.opts.now() }
+func (r *Repo) now() time.Time { return r.opts.Now() }
 
 // Marker returns the format marker.
 func (r *Repo) Marker() Marker { return *r.marker }

@@ -19,6 +19,7 @@ func TestRoundTrip(t *testing.T) {
 			streams := map[string][]byte{
 				"empty": {}, "one": {7}, "inline": noise(1, 4000), "one chunk": noise(2, 20000), "many": noise(3, 3<<20),
 				"zeros": make([]byte, 1<<20), "edge": noise(4, 64<<10), "same as edge": noise(4, 64<<10),
+				"log": append(noise(5, 700<<10), make([]byte, 900<<10)...), "log of nothing": {}, "log inline": noise(6, 300), "log piece": noise(7, logChunk),
 			}
 			m := backup(t, r, streams)
 			wantStreams(t, r, m, streams)
@@ -62,7 +63,7 @@ func TestKeys(t *testing.T) {
 	r := newRepo(t, func(o *InitOptions) { o.Recipients = []age.Recipient{alice.Recipient()} })
 	m := backup(t, r, map[string][]byte{"s": noise(1, 100000)})
 	with := func(o Options) error {
-		o.cost, o.now = 1, r.opts.now
+		o.cost, o.Now = 1, r.opts.Now
 		n, err := Open(ctx, r.url, OpenOptions{o})
 		if err != nil {
 			return err

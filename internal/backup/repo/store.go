@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -207,17 +208,21 @@ func (s *store) stat(ctx context.Context, name string) (info objectInfo, err err
 }
 
 // list returns all objects below the prefix. Left-over temporary files of a directory are not
-// objects and are left out, but for verify, which lists by itself.
-func (s *store) list(ctx context.Context, prefix string) (objects []objectInfo, err error) {
+// objects and are left out.
+func (s *store) list(ctx context.Context, prefix string) ([]objectInfo, error) {
+	all, err := s.listAll(ctx, prefix)
+	return slices.DeleteFunc(all, func(o objectInfo) bool { return isTemporary(o.name) }), err
+}
+
+// listAll is list with temporary files.
+func (s *store) listAll(ctx context.Context, prefix string) (objects []objectInfo, err error) {
 	err = s.do(ctx, "list", prefix, &s.lists, func(ctx context.Context) error {
 		objects = objects[:0]
 		return s.b.list(ctx, prefix, func(o objectInfo) error {
 			if n := len(objects); n > 0 && n%1000 == 0 {
 				s.lists.Add(1) // the drivers ask for pages of 1,000
 			}
-			if !isTemporary(o.name) {
-				objects = append(objects, o)
-			}
+			objects = append(objects, o)
 			return nil
 		})
 	})

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash"
+	"slices"
 )
 
 // A list of chunks is entries of 40 bytes: 32 bytes id, u64 count of the stream's bytes below it.
@@ -63,6 +64,7 @@ type Stream struct {
 	data   *block
 	lists  *block // apart from the data, so that a reader finds many lists in one block
 	levels []level
+	log    *logState // nil for all but logs
 	ref    *StreamRef
 	err    error
 }
@@ -79,6 +81,9 @@ func (s *Stream) Write(p []byte) (n int, err error) {
 	}
 	if s.err != nil {
 		return 0, s.err
+	}
+	if s.log != nil {
+		return s.writeLog(p)
 	}
 	most := s.w.r.marker.Chunker.Max
 	for len(p) > 0 {
@@ -174,10 +179,16 @@ func (s *Stream) Finish() (StreamRef, error) {
 	if s.err != nil {
 		return StreamRef{}, s.err
 	}
-	ref := StreamRef{Name: s.name, Size: s.size}
-	s.sum.Sum(ref.SHA256[:0])
+	ref := StreamRef{Name: s.name, Size: s.size, Log: s.log != nil}
+	if s.sum != nil {
+		s.sum.Sum(ref.SHA256[:0])
+	}
 	if s.chunks == 0 && s.inline() {
-		ref.Inline = s.buf
+		ref.Inline = slices.Clone(s.buf)
+		if s.log != nil {
+			s.w.r.freeLogBuffer(s.buf)
+		}
+		s.buf = nil
 	} else if s.err = s.finish(&ref); s.err != nil {
 		return StreamRef{}, s.err
 	}
@@ -205,7 +216,11 @@ func (s *Stream) inline() bool {
 }
 
 func (s *Stream) finish(ref *StreamRef) error {
-	if err := s.cut(0); err != nil {
+	end := func() error { return s.cut(0) }
+	if s.log != nil {
+		end = s.finishLog
+	}
+	if err := end(); err != nil {
 		return err
 	}
 	root, depth, err := s.root()

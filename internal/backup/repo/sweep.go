@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -13,6 +12,8 @@ import (
 // SweepOptions say how a sweep goes about.
 type SweepOptions struct {
 	DryRun bool
+	// Without are manifests that a dry run takes for deleted.
+	Without []string
 	// Repack is the part of a pack, by bytes of its chunks, that must be unused for the rest to be
 	// written into new packs; 0 is a third. 1 never repacks.
 	Repack float64
@@ -23,23 +24,25 @@ type SweepOptions struct {
 
 // SweepStats counts what a sweep did, or in a dry run would do. Sizes are of objects in the store.
 type SweepStats struct {
-	Packs          int64      `json:"packs"` // there before
-	PackBytes      int64      `json:"packBytes"`
-	Unused         int64      `json:"unused"` // packs without a chunk in use
-	UnusedBytes    int64      `json:"unusedBytes"`
-	Repacked       int64      `json:"repacked"` // packs whose rest is written anew
-	RepackedBytes  int64      `json:"repackedBytes"`
-	RewrittenBytes int64      `json:"rewrittenBytes"` // chunks, uncompressed, that are written anew
-	Young          int64      `json:"young"`          // packs left alone: they may belong to a backup that is running
-	Deleted        int64      `json:"deleted"`        // packs deleted now (in a dry run: that would be, if nobody is in the way)
-	DeletedBytes   int64      `json:"deletedBytes"`
-	Condemned      int64      `json:"condemned"`     // packs left for the next sweep, as somebody may still read them
-	IndexesBefore  int64      `json:"indexesBefore"` // index objects
-	Indexes        int64      `json:"indexes"`
-	Rescued        int64      `json:"rescued"`              // packs that were condemned and are in use again
-	WaitingFor     []LockInfo `json:"waitingFor,omitempty"` // whose holders are why packs stay condemned
-	TemporaryFiles int64      `json:"temporaryFiles"`       // left-overs of interrupted uploads, removed
-	Unlisted       int64      `json:"unlisted"`             // packs that no index lists
+	Packs          int64 `json:"packs"` // there before
+	PackBytes      int64 `json:"packBytes"`
+	Unused         int64 `json:"unused"` // packs without a chunk in use
+	UnusedBytes    int64 `json:"unusedBytes"`
+	Repacked       int64 `json:"repacked"` // packs whose rest is written anew
+	RepackedBytes  int64 `json:"repackedBytes"`
+	RewrittenBytes int64 `json:"rewrittenBytes"` // chunks, uncompressed, that are written anew
+	// RewrittenStored is what they take in the store; of a dry run as much of each pack as is in use.
+	RewrittenStored int64      `json:"rewrittenStoredBytes"`
+	Young           int64      `json:"young"`   // packs left alone: they may belong to a backup that is running
+	Deleted         int64      `json:"deleted"` // packs deleted now (in a dry run: that would be, if nobody is in the way)
+	DeletedBytes    int64      `json:"deletedBytes"`
+	Condemned       int64      `json:"condemned"`     // packs left for the next sweep, as somebody may still read them
+	IndexesBefore   int64      `json:"indexesBefore"` // index objects
+	Indexes         int64      `json:"indexes"`
+	Rescued         int64      `json:"rescued"`              // packs that were condemned and are in use again
+	WaitingFor      []LockInfo `json:"waitingFor,omitempty"` // whose holders are why packs stay condemned
+	TemporaryFiles  int64      `json:"temporaryFiles"`       // left-overs of interrupted uploads, removed
+	Unlisted        int64      `json:"unlisted"`             // packs that no index lists
 }
 
 // smallIndex is the size below which index objects are merged, when there are mergeFrom of them.
@@ -139,6 +142,11 @@ func (s *sweep) survey(ctx context.Context) (err error) {
 		return err
 	}
 	s.marks = s.r.newMarks(x)
+	if s.o.DryRun {
+		for _, id := range s.o.Without {
+			s.marks.seen[manifestName(id)] = true
+		}
+	}
 	if err := s.marks.manifests(ctx); err != nil {
 		return err
 	}
@@ -261,6 +269,7 @@ func (s *sweep) choose() (doomed, repack []ID) {
 			s.stats.Repacked++
 			s.stats.RepackedBytes += o.size
 			s.stats.RewrittenBytes += live
+			s.stats.RewrittenStored += int64(float64(o.size) * float64(live) / float64(raw))
 			repack = append(repack, id)
 		}
 	}
@@ -294,6 +303,7 @@ func (s *sweep) repack(ctx context.Context, packs []ID) error {
 		}
 	}
 	err = w.drain()
+	s.stats.RewrittenStored = w.Stats().Stored
 	return errors.Join(err, w.Abort())
 }
 
@@ -308,27 +318,30 @@ func (s *sweep) copyLive(ctx context.Context, w *Writer, id ID, out *block) (*bl
 		return nil, err
 	}
 	for i, b := range e.blocks {
-		var chunks [][]byte
+		var read *plainBlock
+		var plain []byte
 		for k, c := range b.chunks {
 			if !s.marks.at(c.id, id, i, k) {
 				continue
 			}
-			if chunks == nil {
-				plain, err := pr.part(uint64(i), data[b.off:b.off+b.stored])
+			if read == nil {
+				plain, err = pr.part(uint64(i), data[b.off:b.off+b.stored])
 				if err == nil {
-					chunks, err = decodeBlock(s.r.codec, plain)
-				}
-				if err == nil && len(chunks) != len(b.chunks) {
-					err = fmt.Errorf("%d chunks, its directory says %d", len(chunks), len(b.chunks))
+					read, err = s.r.decodeListed(plain, b)
 				}
 				if err != nil {
 					return nil, corrupt(kindPack, name, "block %d: %v", i, err)
 				}
 			}
-			if s.r.keys.chunkID(chunks[k]) != c.id {
+			if !read.matches(s.r.keys, k, c.id) {
 				return nil, &CorruptError{"chunk", c.id.String(), "its bytes in " + name + " do not match its id"}
 			}
-			if out, err = w.store(c.id, chunks[k], out); err != nil {
+			if read.isLog { // its id is of the very bytes that are stored
+				err = w.keepPiece(plain, c)
+			} else {
+				out, err = w.store(c.id, read.chunks[k], out)
+			}
+			if err != nil {
 				return nil, err
 			}
 		}
@@ -526,14 +539,14 @@ func (s *sweep) mergeIndexes(ctx context.Context) error {
 func (s *sweep) removeTemporary(ctx context.Context) error {
 	now := s.lk.Info()
 	var old []string
-	err := s.r.store.b.list(ctx, "", func(o objectInfo) error {
+	all, err := s.r.store.listAll(ctx, "")
+	if err != nil {
+		return err
+	}
+	for _, o := range all {
 		if isTemporary(o.name) && o.modTime.Before(now.Created.Add(-24*time.Hour)) {
 			old = append(old, o.name)
 		}
-		return nil
-	})
-	if err != nil {
-		return err
 	}
 	for _, name := range old {
 		if err := s.r.store.remove(ctx, name); err != nil {

@@ -41,8 +41,12 @@ func TestSweep(t *testing.T) {
 		// A dry run says what the real one does.
 		before := must(contents(r))(t)
 		lk := must(r.Lock(ctx, Sweeping))(t)
+		early := must(r.Sweep(ctx, lk, SweepOptions{DryRun: true, Without: []string{a.ID, b.ID}}))(t)
 		check(t, r.Delete(ctx, lk, a.ID, b.ID))
 		dry := must(r.Sweep(ctx, lk, SweepOptions{DryRun: true}))(t)
+		if early.Deleted != dry.Deleted || early.DeletedBytes != dry.DeletedBytes || early.RewrittenStored != dry.RewrittenStored {
+			t.Fatalf("before the backups are deleted: %+v\nafter: %+v", early, dry)
+		}
 		if after := must(contents(r))(t); len(after) != len(before)-2+1 {
 			t.Fatalf("a dry run changed the store from %d to %d objects", len(before), len(after))
 		}
@@ -50,6 +54,9 @@ func TestSweep(t *testing.T) {
 		check(t, lk.Release(ctx))
 		if dry.Unused != st.Unused || dry.Repacked != st.Repacked || dry.RewrittenBytes != st.RewrittenBytes || dry.Deleted != st.Deleted || dry.DeletedBytes != st.DeletedBytes {
 			t.Fatalf("dry run: %+v\nreal run: %+v", dry, st)
+		}
+		if ratio := float64(dry.RewrittenStored) / float64(st.RewrittenStored); ratio < 0.8 || ratio > 1.2 {
+			t.Fatalf("a dry run says that %d bytes are stored anew, it was %d", dry.RewrittenStored, st.RewrittenStored)
 		}
 		if st.Unused < 7 || st.Repacked < 7 || st.Deleted != st.Unused+st.Repacked {
 			t.Fatalf("%+v", st)

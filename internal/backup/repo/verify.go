@@ -164,37 +164,38 @@ func sortedIDs[V any](m map[ID]V) []ID {
 
 // list looks at every object's name.
 func (v *verify) list(ctx context.Context) error {
-	v.r.store.lists.Add(1)
-	return v.r.store.b.list(ctx, "", func(o objectInfo) error {
-		v.stats.Objects++
-		if id, ok := packOfName(o.name); ok {
-			v.present[id] = o
-			v.stats.Packs++
-			return nil
-		}
-		prefix, rest, _ := strings.Cut(o.name, "/")
-		switch prefix + "/" {
-		case kindKey.prefix(), kindIndex.prefix(), kindManifest.prefix(), kindTrash.prefix(), kindLock.prefix():
-			if validName(rest) && !isTemporary(o.name) {
-				v.others = append(v.others, o.name)
-				return nil
-			}
-		case kindRecord.prefix():
-			if kind, id, _ := strings.Cut(rest, "/"); validName(kind) && validName(id) && !isTemporary(o.name) {
-				v.others = append(v.others, o.name)
-				return nil
-			}
-		}
-		switch {
-		case o.name == markerName:
-			v.others = append(v.others, o.name)
-		case isTemporary(o.name):
-			v.add(Finding{Kind: Temporary, Type: "file", Object: o.name, Detail: "an upload was interrupted; a prune removes it after a day"})
-		default:
-			v.add(Finding{Kind: Foreign, Type: "object", Object: o.name})
-		}
-		return nil
-	})
+	all, err := v.r.store.listAll(ctx, "")
+	for _, o := range all {
+		v.named(o)
+	}
+	return err
+}
+
+// named takes an object for what its name says.
+func (v *verify) named(o objectInfo) {
+	v.stats.Objects++
+	if id, ok := packOfName(o.name); ok {
+		v.present[id] = o
+		v.stats.Packs++
+		return
+	}
+	prefix, rest, _ := strings.Cut(o.name, "/")
+	ours := o.name == markerName
+	switch prefix + "/" {
+	case kindKey.prefix(), kindIndex.prefix(), kindManifest.prefix(), kindTrash.prefix(), kindLock.prefix():
+		ours = validName(rest)
+	case kindRecord.prefix():
+		kind, id, _ := strings.Cut(rest, "/")
+		ours = validName(kind) && validName(id)
+	}
+	switch {
+	case isTemporary(o.name):
+		v.add(Finding{Kind: Temporary, Type: "file", Object: o.name, Detail: "an upload was interrupted; a prune removes it after a day"})
+	case ours:
+		v.others = append(v.others, o.name)
+	default:
+		v.add(Finding{Kind: Foreign, Type: "object", Object: o.name})
+	}
 }
 
 // smallObjects reads all objects that are not packs, never from the cache.
@@ -370,18 +371,15 @@ func (r *Repo) checkPack(name string, data []byte, listed *packEntry) error {
 	}
 	for i, b := range e.blocks {
 		plain, err := pr.part(uint64(i), data[b.off:b.off+b.stored])
-		var chunks [][]byte
+		var read *plainBlock
 		if err == nil {
-			chunks, err = decodeBlock(r.codec, plain)
-		}
-		if err == nil && len(chunks) != len(b.chunks) {
-			err = fmt.Errorf("%d chunks, its directory says %d", len(chunks), len(b.chunks))
+			read, err = r.decodeListed(plain, b)
 		}
 		if err != nil {
 			return corrupt(kindPack, name, "block %d: %v", i, err)
 		}
 		for k, c := range b.chunks {
-			if r.keys.chunkID(chunks[k]) != c.id {
+			if !read.matches(r.keys, k, c.id) {
 				return corrupt(kindPack, name, "block %d: chunk %s does not match its id", i, c.id)
 			}
 		}

@@ -173,12 +173,20 @@ func (w *Writer) submit(b *block) error {
 }
 
 func (w *Writer) compress() {
+	var scratch []byte
 	for {
 		select {
 		case <-w.ctx.Done():
 			return
 		case b := <-w.blocks:
-			if err := w.addBlock(b.encode(w.r.codec), b.chunks); err != nil {
+			var err error
+			if b.piece != nil {
+				scratch, err = w.addPiece(b, scratch)
+			} else {
+				scratch = b.encode(w.r.codec, scratch)
+				err = w.addBlock(scratch, b.chunks)
+			}
+			if err != nil {
 				w.fail(err)
 			}
 			w.work.Done()
@@ -271,6 +279,18 @@ func (w *Writer) index(ctx context.Context, now bool) error {
 	return nil
 }
 
+// await waits for a group's end, or the writer's.
+func (w *Writer) await(group *sync.WaitGroup) error {
+	idle := make(chan struct{})
+	go func() { group.Wait(); close(idle) }()
+	select {
+	case <-idle:
+		return context.Cause(w.ctx)
+	case <-w.ctx.Done():
+		return context.Cause(w.ctx)
+	}
+}
+
 // drain waits until all that was written is stored and indexed.
 func (w *Writer) drain() error {
 	w.mu.Lock()
@@ -282,12 +302,8 @@ func (w *Writer) drain() error {
 			return err
 		}
 	}
-	idle := make(chan struct{})
-	go func() { w.work.Wait(); close(idle) }()
-	select {
-	case <-idle:
-	case <-w.ctx.Done():
-		return context.Cause(w.ctx)
+	if err := w.await(&w.work); err != nil {
+		return err
 	}
 	if p := w.takePack(func(*packBuilder) bool { return true }); p != nil {
 		w.send(p)
@@ -363,7 +379,9 @@ func (w *Writer) end() error {
 	w.cancel(errWriterClosed)
 	w.run.Wait()
 	for len(w.blocks) > 0 {
-		<-w.blocks
+		if b := <-w.blocks; b.piece != nil {
+			b.piece.log.work.Done()
+		}
 		w.work.Done()
 	}
 	w.sent.Wait()

@@ -230,6 +230,7 @@ func TestTailEndsWithTheCallbacksError(t *testing.T) {
 }
 
 func TestTailSurvivesKilledCursors(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, c *mongo.Client) {
 		s := open(t, c)
 		retried := make(chan error, 100)
@@ -308,6 +309,7 @@ func (d *disk) close() {
 }
 
 func TestTailSurvivesRestarts(t *testing.T) {
+	t.Parallel()
 	for _, set := range []string{"", "rs0"} {
 		t.Run("set "+set, func(t *testing.T) {
 			d := startDisk(t, cairn.Options{Dir: t.TempDir(), ReplSet: set, CacheBytes: 16 << 20, OplogBytes: 16 << 20})
@@ -331,6 +333,7 @@ func TestTailSurvivesRestarts(t *testing.T) {
 
 // TestRollback lets a tail meet a server of another history on the same port.
 func TestRollback(t *testing.T) {
+	t.Parallel()
 	d := startDisk(t, cairn.Options{Dir: t.TempDir(), CacheBytes: 16 << 20, OplogBytes: 16 << 20})
 	c := connect(t, d.uri)
 	s := open(t, c)

@@ -22,6 +22,12 @@ import (
 // restarts, for as long as ctx lives; see the package comment for the two ways in which it
 // cannot.
 func (s *Source) Tail(ctx context.Context, from entry.OpTime, fn func(raw bson.Raw) error) error {
+	return s.TailHeads(ctx, from, func(raw bson.Raw, _ entry.Head) error { return fn(raw) })
+}
+
+// TailHeads is Tail for a reader that need not look at plain entries: it is told their heads,
+// which were read anyway. See entry.Head for what the head of another one tells.
+func (s *Source) TailHeads(ctx context.Context, from entry.OpTime, fn func(raw bson.Raw, h entry.Head) error) error {
 	r := &reader{s: s, fn: fn, last: from, tail: true}
 	return r.run(ctx)
 }
@@ -33,7 +39,7 @@ func (s *Source) Read(ctx context.Context, from, to bson.Timestamp, fn func(raw 
 	if err := s.reaches(ctx, from); err != nil {
 		return err
 	}
-	r := &reader{s: s, fn: fn, first: from, to: to}
+	r := &reader{s: s, fn: func(raw bson.Raw, _ entry.Head) error { return fn(raw) }, first: from, to: to}
 	if err := r.run(ctx); err != nil {
 		return err
 	}
@@ -57,7 +63,7 @@ type finalError struct{ error }
 // reader delivers entries over as many cursors as it takes.
 type reader struct {
 	s    *Source
-	fn   func(bson.Raw) error
+	fn   func(bson.Raw, entry.Head) error
 	tail bool
 	// first is where an interval begins, which need not be an entry.
 	first, to bson.Timestamp
@@ -276,10 +282,14 @@ func (r *reader) lagging(newest entry.OpTime) error {
 // deliver hands an entry to the callback. endOfBatch tells that the next one is in
 // another reply.
 func (r *reader) deliver(ctx context.Context, raw bson.Raw, endOfBatch bool) error {
-	t, err := optime(raw)
-	if err != nil {
-		return finalError{err}
+	h := entry.ReadHead(raw)
+	if h.Kind == entry.Unknown {
+		var err error
+		if h.OpTime, err = optime(raw); err != nil {
+			return finalError{err}
+		}
 	}
+	t := h.OpTime
 	if r.lastRaw != nil && t.TS <= r.last.TS {
 		return finalError{fmt.Errorf("the oplog is not in order: %s came after %s", at(t), at(r.last))}
 	}
@@ -288,7 +298,7 @@ func (r *reader) deliver(ctx context.Context, raw bson.Raw, endOfBatch bool) err
 			return err
 		}
 	}
-	if err := r.fn(raw); err != nil {
+	if err := r.fn(raw, h); err != nil {
 		return finalError{err}
 	}
 	// Only the bytes of a batch's last entry are compared after an error in between, as

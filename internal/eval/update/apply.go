@@ -2,6 +2,7 @@ package update
 
 import (
 	"encoding/binary"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -44,7 +45,13 @@ type run struct {
 }
 
 func (u *Update) operators(doc bson.Raw, in *Input) (bson.Raw, bool, error) {
-	r := run{u: u, in: in, doc: doc, pos: -1, dst: make([]byte, 0, len(doc)+64)}
+	r := run{u: u, in: in, doc: doc, pos: -1}
+	if own := in.Buf; own != nil && !in.Insert {
+		r.dst = slices.Grow((*own)[:0], len(doc)+64)
+		defer func() { *own = r.dst }()
+	} else {
+		r.dst = make([]byte, 0, len(doc)+64)
+	}
 	if in.Details != nil {
 		if i, ok := in.Details.Index(); ok {
 			r.pos = i

@@ -39,7 +39,7 @@ func Parse(v bson.Value, o Options) (*Update, error) {
 	if first, e := d.First(); e.IsMissing() || !strings.HasPrefix(first, "$") {
 		return parseReplacement(d, o)
 	}
-	p := &parser{opts: o, u: &Update{kind: Operators, root: &node{}}, used: map[string]bool{}}
+	p := &parser{opts: o, u: &Update{kind: Operators, root: &node{}}}
 	if err := p.arrayFilters(); err != nil {
 		return nil, err
 	}
@@ -166,6 +166,9 @@ func (p *parser) path(path string) ([]string, error) {
 				if p.u.filters[id] == nil {
 					return nil, badValue("No array filter found for identifier '%s' in path '%s'", id, path)
 				}
+				if p.used == nil {
+					p.used = map[string]bool{}
+				}
 				p.used[id] = true
 			}
 		case part[0] == '$' && !dbRefField(parts, i):
@@ -181,6 +184,9 @@ func dbRefField(parts []string, i int) bool {
 }
 
 func (p *parser) arrayFilters() error {
+	if len(p.opts.ArrayFilters) == 0 {
+		return nil
+	}
 	p.u.filters = map[string]*match.Matcher{}
 	for _, f := range p.opts.ArrayFilters {
 		n, err := match.Parse(f, p.opts.Match)

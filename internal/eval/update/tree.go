@@ -26,11 +26,11 @@ type target struct {
 
 // arrayIndex returns the array position that a name stands for, or -1.
 func arrayIndex(s string) int {
-	if s == "" || len(s) > 9 || (len(s) > 1 && s[0] == '0') {
+	if s == "" || len(s) > 9 || s[0] < '0' || s[0] > '9' || (len(s) > 1 && s[0] == '0') {
 		return -1
 	}
 	n, err := strconv.Atoi(s)
-	if err != nil || s[0] == '+' || s[0] == '-' {
+	if err != nil {
 		return -1
 	}
 	return n

@@ -72,6 +72,8 @@ type Input struct {
 	Insert bool
 	// NoEntry spares the making of Result.Entry.
 	NoEntry bool
+	// Buf, if not nil, has room for the new document, which is then valid until it is used again.
+	Buf *[]byte
 }
 
 // Result of an update of one document.

@@ -316,6 +316,13 @@ func (r *Prune) Text(w io.Writer) {
 	}
 	fmt.Fprintf(w, "%d backups kept, %d %s; %d packs (%s) %s, %d left for the next time\n", kept, r.Deleted, verb,
 		r.Sweep.Deleted, picture.Size(r.Sweep.DeletedBytes), verb, r.Sweep.Condemned)
+	if s := r.Sweep; s.Repacked > 0 {
+		verb := "was"
+		if r.DryRun {
+			verb = "would be"
+		}
+		fmt.Fprintf(w, "%d of these packs (%s) are in use in part: that part (%s) %s stored anew\n", s.Repacked, picture.Size(s.RepackedBytes), picture.Size(s.RewrittenStored), verb)
+	}
 	for _, win := range r.Windows {
 		fmt.Fprintf(w, "restorable: %s to %s\n", win.From, win.To)
 	}

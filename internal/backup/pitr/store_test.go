@@ -1,0 +1,163 @@
+package pitr
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	dbson "go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cairndb/cairn/cairntest"
+	"github.com/cairndb/cairn/internal/backup/pitr/chain"
+	"github.com/cairndb/cairn/internal/backup/repo"
+	"github.com/cairndb/cairn/internal/backup/repo/repotest"
+)
+
+// newFaultyEnv is a server of its own and a repository on a store that can go wrong.
+func newFaultyEnv(t *testing.T, attempts int) (*Env, *repotest.Faulty) {
+	t.Helper()
+	f := repotest.NewFaulty()
+	o := repo.Options{Retry: repo.Retry{Attempts: attempts, First: time.Millisecond, Max: 2 * time.Millisecond}}
+	r := must(repo.Init(t.Context(), f.URL(), repo.InitOptions{Options: o}))(t)
+	t.Cleanup(func() { _ = r.Close() })
+	return &Env{Repo: r, Client: connect(t, cairntest.Start(t)), Tool: "test", Pace: -1, Embedded: embedded}, f
+}
+
+// whole verifies the repository and restores its end, which must be what the server has.
+func whole(t *testing.T, e *Env) {
+	t.Helper()
+	if v, err := e.Verify(t.Context(), VerifyOptions{}, func(s string) { t.Log(s) }); err != nil {
+		t.Fatalf("%v %+v", err, v)
+	}
+	st := must(e.State(t.Context()))(t)
+	if len(st.Coverage.Windows) != 1 || len(st.Coverage.Gaps) != 0 {
+		t.Fatalf("windows %+v, gaps %+v", st.Coverage.Windows, st.Coverage.Gaps)
+	}
+	end, _ := st.Coverage.Newest()
+	if back, want := restoreTo(t, e, end.TS), stateOf(t, e.Client); back != want {
+		t.Errorf("comes back as\n%s\nbut was\n%s", back, want)
+	}
+}
+
+// A store that fails a third of all calls, before they happen, after, or in the middle, costs
+// repetitions and nothing else.
+func TestStoreErrors(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	e, f := newFaultyEnv(t, 30)
+	coll := e.Client.Database("d").Collection("c")
+	var mu sync.Mutex
+	rnd := rand.New(rand.NewPCG(1, 1))
+	f.Set(func(string, string) repotest.Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		if rnd.IntN(3) > 0 {
+			return repotest.Fault{}
+		}
+		return repotest.Fault{Err: fmt.Errorf("the store: %w", io.ErrUnexpectedEOF), Late: rnd.IntN(2) == 0, Half: rnd.IntN(2) == 0}
+	})
+	must(coll.InsertMany(ctx, docs(500, 0)))(t)
+	must(e.Full(ctx, FullOptions{}))(t)
+	for i := range 5 {
+		must(coll.InsertMany(ctx, docs(300, 1000+300*i)))(t)
+		must(e.Incr(ctx, IncrOptions{SliceBytes: 20_000}))(t)
+	}
+	must(e.Full(ctx, FullOptions{}))(t)
+	must(coll.DeleteMany(ctx, dbson.D{{Key: "age", Value: 7}}))(t)
+	must(e.Incr(ctx, IncrOptions{}))(t)
+	must(e.merge(ctx))(t)
+	must(e.Prune(ctx, PruneOptions{Policy: chain.Policy{Last: 1}}))(t)
+	whole(t, e)
+	if n := e.Repo.Requests().Retries; n == 0 {
+		t.Error("nothing went wrong")
+	}
+}
+
+// A store that goes away for good at any kind of call ends the operation with an error that names the
+// call; nothing that is not whole counts, and when the store is back the chain goes on.
+func TestStoreGoesAway(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	faults := map[string]repotest.Fault{
+		"gone": {Err: io.ErrClosedPipe}, "answer lost": {Err: io.ErrClosedPipe, Late: true},
+		"half": {Err: io.ErrUnexpectedEOF, Half: true}, "full disk": {Err: fmt.Errorf("write: %w", syscall.ENOSPC)},
+	}
+	calls := []string{"put locks/", "stat locks/", "delete locks/", "list locks/", "get manifests/", "list manifests/", "list index/", "put packs/", "put index/", "put manifests/"}
+	for name, fault := range faults {
+		t.Run(name, func(t *testing.T) {
+			e, f := newFaultyEnv(t, 1)
+			coll := e.Client.Database("d").Collection("c")
+			must(coll.InsertMany(ctx, docs(300, 0)))(t)
+			must(e.Full(ctx, FullOptions{}))(t)
+			must(coll.InsertMany(ctx, docs(300, 300)))(t)
+			must(e.Incr(ctx, IncrOptions{}))(t)
+			n := 1000
+			for _, call := range calls {
+				if name == "full disk" && !strings.HasPrefix(call, "put") {
+					continue
+				}
+				for kind, op := range map[string]func() error{
+					"incr": func() error { _, err := e.Incr(ctx, IncrOptions{}); return err },
+					"full": func() error { _, err := e.Full(ctx, FullOptions{}); return err },
+				} {
+					must(coll.InsertMany(ctx, docs(200, n)))(t) // more than fits into a manifest
+					n += 200
+					var gone atomic.Bool
+					f.Set(func(op, object string) repotest.Fault {
+						if strings.HasPrefix(op+" "+object, call) {
+							gone.Store(true)
+						}
+						if !gone.Load() || name == "full disk" && op != "put" {
+							return repotest.Fault{}
+						}
+						return fault
+					})
+					err := op()
+					f.Set(nil)
+					var se *repo.StoreError
+					if !errors.As(err, &se) && !errors.Is(err, repo.ErrLockLost) {
+						t.Fatalf("%s, at %s: %v", kind, call, err)
+					}
+					if name == "full disk" && !strings.Contains(err.Error(), "free space") {
+						t.Fatalf("%s, at %s: %v", kind, call, err)
+					}
+				}
+			}
+			must(e.Incr(ctx, IncrOptions{}))(t)
+			whole(t, e)
+		})
+	}
+}
+
+// The continuous backup outlives a store that is away for a while, and loses nothing.
+func TestRunOutlivesTheStore(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	e, f := newFaultyEnv(t, 1)
+	coll := e.Client.Database("d").Collection("c")
+	r := must(e.NewRunner(RunOptions{Every: 10 * time.Millisecond, IdleEvery: 10 * time.Millisecond}))(t)
+	stop := startRun(t, r)
+	waitFor(t, "the first slice", func() bool {
+		must(coll.InsertOne(ctx, dbson.D{}))(t)
+		return r.Status().Slices > 0
+	})
+	f.Set(func(string, string) repotest.Fault { return repotest.Fault{Err: io.ErrClosedPipe} })
+	must(coll.InsertMany(ctx, docs(100, 0)))(t)
+	waitFor(t, "a failure", func() bool { return r.Status().LastError != "" })
+	must(coll.InsertMany(ctx, docs(100, 100)))(t)
+	f.Set(nil)
+	end := newest(t, e)
+	waitFor(t, "the end", func() bool { return r.Status().Stored.TS >= end })
+	if s := r.Status(); s.LastError != "" || s.Retries == 0 {
+		t.Errorf("%+v", s)
+	}
+	stop()
+	whole(t, e)
+}

@@ -1,0 +1,117 @@
+package storage
+
+import (
+	"hash/maphash"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+const (
+	// aheadRows is how many rows are kept with one that was missed, aheadBytes how many bytes
+	// of them: what one read of a block brought in anyway, or two.
+	aheadRows  = 32
+	aheadBytes = 48 << 10
+	// aheadKnown rows that the cache has already end a run: another miss was here before.
+	aheadKnown = 4
+	// aheadSteps is how many steps of the engine's iterator a run should need at most. One
+	// that needed more met deleted rows or old versions; the next aheadPause misses then
+	// do without, and twice as many each time that it happens again.
+	aheadSteps    = 4 * aheadRows
+	aheadPause    = 64
+	maxAheadPause = 1 << 16
+)
+
+// rowAhead is when the row cache reads ahead. The zero value does from the first miss on.
+type rowAhead struct {
+	full  atomic.Bool  // the cache has no room that was never used
+	skip  atomic.Int64 // misses to let pass
+	pause atomic.Int64 // how many the last bad run cost
+}
+
+// due reports whether the miss of key is one to read ahead from.
+func (a *rowAhead) due(key []byte) bool {
+	if a.full.Load() {
+		return false
+	}
+	if a.skip.Load() > 0 {
+		a.skip.Add(-1)
+		return false
+	}
+	t, _, ok := SplitKey(key)
+	return ok && t.Ident >= FirstIdent
+}
+
+// took tells how many steps a run needed.
+func (a *rowAhead) took(steps int) {
+	if steps <= aheadSteps {
+		if p := a.pause.Load(); p > 0 {
+			a.pause.Store(p / 2)
+		}
+		return
+	}
+	pause := min(max(2*a.pause.Load(), aheadPause), maxAheadPause)
+	a.pause.Store(pause)
+	a.skip.Store(pause)
+}
+
+// readAhead keeps what stands behind a key that was missed and found in the engine, as long
+// as the cache has room that was never used: a run costs a tenth of what as many misses
+// would. Where the cache is full what is read decides what stays, one row at a time.
+func (e *Engine) readAhead(key []byte) {
+	c := e.rows
+	if !c.ahead.due(key) {
+		return
+	}
+	// As in a fill: a change that ends behind this may be missing from what the iterator shows.
+	ended := c.ended.Load()
+	t, _, _ := SplitKey(key)
+	_, upper := t.Bounds()
+	it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: append(append(make([]byte, 0, len(key)+1), key...), 0), UpperBound: upper})
+	if err != nil {
+		return // the reader has what it asked for; who reads on meets the error
+	}
+	defer it.Close()
+	n, size, known := 0, 0, 0
+	for ok := it.First(); ok && n < aheadRows && size < aheadBytes && known < aheadKnown; ok = it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			break
+		}
+		n++
+		size += len(v)
+		has, room := c.fillAhead(ended, it.Key(), v)
+		if !room {
+			c.ahead.full.Store(true)
+			break
+		}
+		if has {
+			known++
+		}
+	}
+	st := it.Stats()
+	c.ahead.took(st.ForwardStepCount[pebble.InternalIterCall])
+}
+
+// fillAhead is fill for a key that nobody asked for: it takes room that was never used, and
+// nothing that is kept. has says that the key was there, room that there is more of it.
+func (c *rowCache) fillAhead(ended uint64, key, value []byte) (has, room bool) {
+	if len(key)+len(value) > maxRowBytes {
+		return false, true
+	}
+	h := maphash.Bytes(c.seed, key)
+	s := c.shard(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.chunks) >= s.max {
+		return false, false
+	}
+	pos := s.find(uint32(h), key)
+	if pos != 0 && s.entry(pos).flags()&rowStale == 0 {
+		return true, true
+	}
+	if s.touched <= ended {
+		s.put(uint32(h), key, value)
+	}
+	return false, true
+}
