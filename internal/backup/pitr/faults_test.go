@@ -243,7 +243,7 @@ func TestRestoreKilledInAnyPhase(t *testing.T) {
 					c := spawn(t, op, "file://"+dir, srv.URI())
 					delay := time.Hour
 					if killed {
-						delay = time.Duration((5+rnd.IntN(110))*(4+try)/4) * time.Millisecond // ends, however slow the machine
+						delay = time.Duration((5+rnd.IntN(110))*(8+try*try)/8) * time.Millisecond // ends, however slow the machine
 					}
 					kill := time.AfterFunc(delay, func() { _ = c.Process.Kill() })
 					err := c.Wait()
