@@ -29,7 +29,8 @@ func runExplain(c *Ctx) error {
 		return mongoerr.New(mongoerr.CommandNotFound, "Explain failed due to unknown command: %s", name)
 	}
 	sub := *c
-	sub.Command, sub.Body, sub.Sequences, sub.args = cmd, inner, nil, argIndex{}
+	sub.Command, sub.Body, sub.Sequences = cmd, inner, nil
+	sub.args.fill(inner)
 	if err := sub.checkArgs(); err != nil {
 		return err
 	}

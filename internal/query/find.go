@@ -111,7 +111,7 @@ func pointID(f bson.Raw) (bson.Value, bool) {
 // by its _id. done is false if r asks for more, or its target is another thing.
 func (l *Local) findPoint(op *OpContext, r *FindRequest, out *bson.Builder) (done bool, err error) {
 	id, ok := r.pointRead()
-	if !ok || r.UUID != nil || r.NS.DB == catalog.LocalDB || !r.Collation.IsEmpty() || op.ReadConcern.Level == "snapshot" {
+	if !ok || r.UUID != nil || r.CollectionUUID != nil || r.NS.DB == catalog.LocalDB || !r.Collation.IsEmpty() || op.ReadConcern.Level == "snapshot" {
 		return false, nil
 	}
 	c := l.cat.Pin().Lookup(r.NS)

@@ -126,7 +126,7 @@ func (o *Options) pebbleOptions() *pebble.Options {
 		MemTableSize:                uint64(o.MemTableBytes),
 		MemTableStopWritesThreshold: 1 << 20,
 		L0StopWritesThreshold:       1 << 20,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       4,
 		L0CompactionFileThreshold:   200,
 		FlushSplitBytes:             8 << 20,
 		LBaseMaxBytes:               512 << 20,

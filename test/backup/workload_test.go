@@ -66,7 +66,7 @@ func dumpUnderWrites(t *testing.T, seed uint64, target string) {
 	r := rand.New(rand.NewPCG(seed, 99)) //nolint:gosec // repeatable
 	uri := cairntest.Start(t, cairntest.ReplSet("rs"))
 	c := connect(t, uri)
-	w := &writer{t: t, r: r, c: c}
+	w := &writer{t: t, r: rand.New(rand.NewPCG(seed, 100)), c: c} //nolint:gosec // repeatable, and its goroutine's own
 	for range 60 {
 		w.step(false)
 	}
