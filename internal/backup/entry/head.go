@@ -1,6 +1,7 @@
 package entry
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/cairndb/cairn/internal/bson"
@@ -20,6 +21,20 @@ type Head struct {
 // accept as a plain entry has the same OpTime, kind and namespace here; of all else, damaged
 // bytes too, the kind is Unknown, and the OpTime is what could be read.
 func ReadHead(raw bson.Raw) Head {
+	var r HeadReader
+	return r.Read(raw)
+}
+
+// HeadReader reads the heads of entries that follow each other. Those of one collection begin with the
+// same bytes up to their o, which are read once. The zero value is ready.
+type HeadReader struct {
+	begin  []byte // of an entry that was read, behind its length, up to o
+	op     byte   // what begin has
+	ns, to int    // where its ns is
+}
+
+// Read is ReadHead.
+func (r *HeadReader) Read(raw bson.Raw) Head {
 	h := Head{OpTime: OpTime{Term: oplog.UninitializedTerm}}
 	var op byte
 	var o, o2 []byte
@@ -28,7 +43,14 @@ func ReadHead(raw bson.Raw) Head {
 	}
 	plain := true
 	b := raw[4 : len(raw)-1]
+	first := len(b) // where o begins, counted from the end
+	if n := len(r.begin); n > 0 && len(b) > n && bytes.Equal(b[:n], r.begin) && bytes.HasPrefix(b[n:], oField) {
+		op, h.NS = r.op, b[r.ns:r.to]
+		b = b[n:]
+		first = -1
+	}
 	for len(b) > 0 {
+		here := len(b)
 		t := bson.Type(b[0])
 		name := 1
 		for name < len(b) && b[name] != 0 {
@@ -67,7 +89,10 @@ func ReadHead(raw bson.Raw) Head {
 			}
 		case "o":
 			plain = plain && t == bson.TypeDocument
-			o = v
+			if o = v; plain && first > 0 && h.OpTime == (OpTime{Term: oplog.UninitializedTerm}) && o2 == nil && op != 0 && h.NS != nil {
+				r.keep(raw[4:len(raw)-1-here], op, h.NS)
+			}
+			first = -1
 		case "o2":
 			plain = plain && t == bson.TypeDocument
 			o2 = v
@@ -106,6 +131,16 @@ func ReadHead(raw bson.Raw) Head {
 		h.Kind = Unknown
 	}
 	return h
+}
+
+// oField is how an o begins.
+var oField = []byte("\x03o\x00")
+
+// keep remembers the beginning of an entry. Nothing that differs from entry to entry is in it.
+func (r *HeadReader) keep(begin []byte, op byte, ns []byte) {
+	r.begin = append(r.begin[:0], begin...)
+	r.op, r.ns = op, bytes.Index(begin, ns)
+	r.to = r.ns + len(ns)
 }
 
 // fixedSize is the size of a value of a type that has one, else -1.

@@ -1,15 +1,23 @@
 package entry
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/bson/extjson"
 )
 
 // sameAsParse compares a head with what Parse says.
 func sameAsParse(t *testing.T, raw bson.Raw) (plain bool) {
 	t.Helper()
 	h := ReadHead(raw)
+	var r HeadReader
+	for range 3 {
+		if again := r.Read(raw); again.OpTime != h.OpTime || again.Kind != h.Kind || string(again.NS) != string(h.NS) {
+			t.Fatalf("read again it is %+v, was %+v", again, h)
+		}
+	}
 	if h.Kind == Unknown {
 		return false
 	}
@@ -43,6 +51,27 @@ func TestReadHead(t *testing.T) {
 	}
 }
 
+// Entries that begin alike and go on otherwise, and those that begin otherwise, are told apart.
+func TestHeadReader(t *testing.T) {
+	var r HeadReader
+	at := func(n int) string {
+		return fmt.Sprintf(`, "ts": {"$timestamp": {"t": 100, "i": %d}}, "t": {"$numberLong": "3"}`, n)
+	}
+	begin := `{"op": "i", "ns": "d.c", ` + uiJSON
+	for i, text := range []string{
+		begin + `"o": {"_id": 1}` + at(1), begin + `"o": {"_id": 1, "a": "x"}` + at(2), begin + `"o": {"a": 1}` + at(3), begin + `"o": 5` + at(4),
+		begin + `"o": {"_id": 1}, "op": "d"` + at(5), begin + `"o": {"_id": 1}` + at(6), `{"op": "i", "ns": "d.d", ` + uiJSON + `"o": {"_id": 1}` + at(7),
+		begin + `"o2": {"_id": 1}, "o": {"_id": 1}` + at(8), begin + `"o": {"_id": 1}, "multiOpType": 1` + at(9), begin + `"o": {"_id": 1}`,
+		begin + `"t": {"$numberLong": "9"}, "o": {"_id": 1}, "ts": {"$timestamp": {"t": 1, "i": 1}}`, begin + `"o": {"_id": 1}, "ts": {"$timestamp": {"t": 1, "i": 2}}`,
+	} {
+		raw := extjson.MustParse(text + "}")
+		got, want := r.Read(raw), ReadHead(raw)
+		if got.OpTime != want.OpTime || got.Kind != want.Kind || string(got.NS) != string(want.NS) {
+			t.Errorf("%d: %+v, want %+v", i, got, want)
+		}
+	}
+}
+
 // FuzzHead holds ReadHead to what it promises: whatever it calls plain, Parse accepts as the same.
 func FuzzHead(f *testing.F) {
 	for _, c := range kindCases {
@@ -52,8 +81,9 @@ func FuzzHead(f *testing.F) {
 }
 
 func BenchmarkReadHead(b *testing.B) {
-	raw := stamped(`"op": "i", "ns": "d.c", ` + uiJSON + `"o": {"_id": 1, "a": "x"}`)
+	raw := extjson.MustParse(`{"op": "i", "ns": "d.c", ` + uiJSON + `"o": {"_id": 1, "a": "x"}, "ts": {"$timestamp": {"t": 100, "i": 7}}, "t": {"$numberLong": "3"}, "v": {"$numberLong": "2"}, "wall": {"$date": "2024-05-01T00:00:00Z"}}`)
+	var r HeadReader
 	for b.Loop() {
-		ReadHead(raw)
+		r.Read(raw)
 	}
 }

@@ -67,7 +67,13 @@ func (b *block) encode(c *codec, scratch []byte) []byte {
 		out = binary.LittleEndian.AppendUint32(out, ch.size)
 	}
 	head := len(out)
-	out = c.enc.EncodeAll(b.raw, out)
+	if b.piece == nil {
+		out = c.enc.EncodeAll(b.raw, out)
+	} else {
+		for part := range slices.Chunk(b.raw, logFrame) {
+			out = c.enc.EncodeAll(part, out)
+		}
+	}
 	if len(out)-head >= len(b.raw) {
 		out = append(out[:head], b.raw...)
 		out[0] = kind - codecZstd

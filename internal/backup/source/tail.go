@@ -65,6 +65,8 @@ type reader struct {
 	s    *Source
 	fn   func(bson.Raw, entry.Head) error
 	tail bool
+
+	heads entry.HeadReader
 	// first is where an interval begins, which need not be an entry.
 	first, to bson.Timestamp
 
@@ -282,7 +284,7 @@ func (r *reader) lagging(newest entry.OpTime) error {
 // deliver hands an entry to the callback. endOfBatch tells that the next one is in
 // another reply.
 func (r *reader) deliver(ctx context.Context, raw bson.Raw, endOfBatch bool) error {
-	h := entry.ReadHead(raw)
+	h := r.heads.Read(raw)
 	if h.Kind == entry.Unknown {
 		var err error
 		if h.OpTime, err = optime(raw); err != nil {

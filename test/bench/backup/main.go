@@ -120,7 +120,7 @@ func insertMany(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("insertMany: %.0f documents/s; server CPU %.1f s, capture CPU %.1f s: %.2f of it; all stored %.1f s after the end of %s of load; %d MB resident at most\n",
+	fmt.Printf("insertMany: %.0f documents/s; server CPU %.2f s, capture CPU %.2f s: %.3f of it; all stored %.1f s after the end of %s of load; %d MB resident at most\n",
 		l.rate(), l.cpu.Seconds(), end.cpu.Seconds(), end.cpu.Seconds()/l.cpu.Seconds(), behind.Seconds(), l.took.Round(time.Second), end.peak>>20)
 	return nil
 }
