@@ -35,9 +35,9 @@ e2e: test-deps
 	CAIRN_E2E_URI=$(E2E_URI) $(GO) run ./test/runner -unit=false
 
 # What the end-to-end suites need besides Go: mongosh and the Node driver (pinned by
-# package-lock.json) and Debian's pymongo.
+# package-lock.json) and Debian's pymongo; and what the backup repository's suite needs, Azure's emulator.
 ifeq ($(E2E),true)
-test-deps: build test/e2e/node_modules/.package-lock.json
+test-deps: build test/e2e/node_modules/.package-lock.json test/s3/azurite/node_modules/.package-lock.json
 	@$(PYTHON) -c 'import pymongo' 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-pymongo; }
 else
 test-deps:
@@ -47,7 +47,7 @@ test/e2e/node_modules/.package-lock.json: test/e2e/package-lock.json
 	cd test/e2e && npm ci --no-audit --no-fund
 	@touch $@
 
-# The backup repository's suite against servers of S3, Google and Azure; the last is 360 MB of npm packages.
+# Only the backup repository's suite, against servers of S3, Google and Azure; the last is 360 MB of npm packages.
 test-stores: test/s3/azurite/node_modules/.package-lock.json
 	$(GO) test -C test/s3 -mod=mod -count=1 ./...
 

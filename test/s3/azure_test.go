@@ -27,7 +27,7 @@ func TestRepositoryOnAzure(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(program); err != nil {
-		t.Skip("the emulator is not installed: npm ci --prefix test/s3/azurite")
+		t.Fatal("the emulator is not installed: make test-deps")
 	}
 	address := freeAddress(t)
 	_, port, _ := net.SplitHostPort(address)

@@ -72,9 +72,17 @@ func NewFull(m *repo.Manifest, took time.Duration) *Full {
 // Text implements Report.
 func (r *Full) Text(w io.Writer) {
 	b := r.Backup
-	fmt.Fprintf(w, "full backup %s: %d documents of %d collections, %s, of which %s new, stored in %s, %.1f s\n", b.ID, b.Documents, r.Collections,
-		picture.Size(b.Bytes), picture.Size(r.NewBytes), picture.Size(b.Stored), r.Seconds)
+	fmt.Fprintf(w, "full backup %s: %d documents of %d collections, %s, of which %s new, %s, %.1f s\n", b.ID, b.Documents, r.Collections,
+		picture.Size(b.Bytes), picture.Size(r.NewBytes), storedIn(b), r.Seconds)
 	fmt.Fprintf(w, "restorable: the moment %s, and with slices every one after it\n", b.End)
+}
+
+// storedIn says what a backup takes in packs; a small one needs none.
+func storedIn(b Backup) string {
+	if b.Stored == 0 {
+		return "nothing beside its manifest"
+	}
+	return "stored in " + picture.Size(b.Stored)
 }
 
 // Incr is the result of `backup incr`.

@@ -77,7 +77,7 @@ func (l *List) Text(w io.Writer) {
 		if b.Kind == string(chain.Full) {
 			detail = fmt.Sprintf("%d documents", b.Documents)
 		}
-		fmt.Fprintf(w, "%-9s %s  up to %s  %s, %s, stored in %s\n", b.Kind, b.ID, b.End, detail, picture.Size(b.Bytes), picture.Size(b.Stored))
+		fmt.Fprintf(w, "%-9s %s  up to %s  %s, %s, %s\n", b.Kind, b.ID, b.End, detail, picture.Size(b.Bytes), storedIn(b))
 	}
 	flush()
 }
