@@ -74,6 +74,20 @@ func runExplain(c *Ctx) error {
 // explain adds what surrounds the plan in every explain reply.
 func (c *Ctx) explain(r *query.ExplainRequest, cmd bson.Raw) error {
 	b := c.Reply
+	if id := c.Arg("collectionUUID"); !id.IsNullish() { // of a read; writes have compared theirs
+		var ns query.Namespace
+		switch {
+		case r.Find != nil:
+			ns = r.Find.NS
+		case r.Aggregate != nil:
+			ns = r.Aggregate.NS
+		case r.Count != nil:
+			ns = r.Count.NS
+		}
+		if err := c.checkUUID(ns, id); ns.Coll != "" && err != nil {
+			return err
+		}
+	}
 	if err := c.Node.Exec.Explain(c.queryOp(), r, b); err != nil {
 		return err
 	}

@@ -315,12 +315,7 @@ func runAggregate(c *Ctx) error {
 	if c.ArgBool("explain", false) {
 		return c.explain(&query.ExplainRequest{Verbosity: "queryPlanner", Aggregate: r}, c.Body)
 	}
-	want, err := c.collectionUUID(c.Arg("collectionUUID"))
-	if err != nil {
-		return err
-	}
-	v := c.Node.Catalog.Pin()
-	if err := query.CheckUUID(v, r.NS, v.Lookup(r.NS), want); err != nil {
+	if err := c.checkUUID(r.NS, c.Arg("collectionUUID")); err != nil {
 		return err
 	}
 	c.readsOnly = !writesOut(r.Pipeline)

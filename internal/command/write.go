@@ -59,7 +59,12 @@ func (c *Ctx) checkTarget(ns query.Namespace, args *argIndex, body bson.Raw) err
 	if args.value(body, "isTimeseriesNamespace").Truthy() || !args.value(body, "encryptionInformation").IsMissing() {
 		return mongoerr.New(mongoerr.CommandNotSupported, "time series and encrypted collections are not supported by this version of Cairn")
 	}
-	want, err := c.collectionUUID(args.value(body, "collectionUUID"))
+	return c.checkUUID(ns, args.value(body, "collectionUUID"))
+}
+
+// checkUUID compares the collection of ns with a collectionUUID argument.
+func (c *Ctx) checkUUID(ns query.Namespace, arg bson.Value) error {
+	want, err := c.collectionUUID(arg)
 	if err != nil || want == nil {
 		return err
 	}

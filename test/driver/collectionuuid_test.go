@@ -57,6 +57,12 @@ func TestCollectionUUID(t *testing.T) {
 			run := append(bson.D{{Key: cmd[0].Key, Value: x.coll}}, cmd[1:]...)
 			run = append(run, bson.E{Key: "collectionUUID", Value: x.uuid})
 			err := db.RunCommand(ctx, run).Err()
+			if cmd[0].Key != "insert" { // which has nothing to explain
+				plan := db.RunCommand(ctx, bson.D{{Key: "explain", Value: run}}).Err()
+				if (plan == nil) != (err == nil) || plan != nil && plan.Error() != err.Error() {
+					t.Errorf("explain of %v: %v, the command itself: %v", run, plan, err)
+				}
+			}
 			if x.actual == "" {
 				if err != nil {
 					t.Errorf("%v: %v", run, err)
