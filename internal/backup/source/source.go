@@ -118,14 +118,26 @@ func (s *Source) edge(ctx context.Context, dir int) (bson.Raw, error) {
 	return s.one(ctx, s.majority(), bson.Empty, dir)
 }
 
-// one is the first entry in a direction that matches, mongo.ErrNoDocuments for none.
+// one is the first entry in a direction that matches, mongo.ErrNoDocuments for none. The oldest
+// entry may be cut off while it is read: then the next one is the oldest.
 func (s *Source) one(ctx context.Context, level *readconcern.ReadConcern, filter bson.Raw, dir int) (bson.Raw, error) {
-	raw, err := s.coll(level).FindOne(ctx, dbson.Raw(filter), options.FindOne().SetSort(dbson.D{{Key: "$natural", Value: dir}})).Raw()
-	if err != nil {
-		return nil, err
+	for try := 1; ; try++ {
+		raw, err := s.coll(level).FindOne(ctx, dbson.Raw(filter), options.FindOne().SetSort(dbson.D{{Key: "$natural", Value: dir}})).Raw()
+		var se mongo.ServerError
+		if errors.As(err, &se) && se.HasErrorCode(codeCappedPositionLost) && try < maxCutOff {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return bson.Raw(raw), nil
 	}
-	return bson.Raw(raw), nil
 }
+
+const (
+	codeCappedPositionLost = 136
+	maxCutOff              = 20 // times in a row: an oplog is cut a few times a second at most
+)
 
 // Newest is the newest entry that will stay: majority-committed on a replica set,
 // journaled on a Cairn.
