@@ -171,8 +171,12 @@ func (t *target) hint(v bson.Value) (*plan.Index, int, error) {
 	case bson.TypeMissing:
 		return nil, 0, nil
 	case bson.TypeString:
+		name := v.Str()
+		if t.coll != nil && name == t.coll.ClusteredName() {
+			name = t.coll.IDIndex().Spec.Name
+		}
 		for _, ix := range t.indexes {
-			if ix.Name == v.Str() && !ix.Hidden && ix.Special == "" {
+			if ix.Name == name && !ix.Hidden && ix.Special == "" {
 				return ix, 0, nil
 			}
 		}
