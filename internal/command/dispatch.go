@@ -199,7 +199,8 @@ func (c *Ctx) checkGeneric() error {
 	if g.WriteConcern.Given && !cmd.Has(Write) {
 		return mongoerr.New(mongoerr.InvalidOptions, "Command does not support writeConcern")
 	}
-	if g.ReadConcern.Level == "snapshot" && cmd.Has(Read) && cmd.Name != "find" && cmd.Name != "aggregate" && cmd.Name != "distinct" && cmd.Name != "explain" {
+	if g.ReadConcern.Level == "snapshot" && cmd.Has(Read) && cmd.Name != "find" && cmd.Name != "aggregate" && cmd.Name != "distinct" && cmd.Name != "explain" &&
+		cmd.Name != "getMore" { // whose cursor has its time; drivers send it in snapshot sessions
 		return mongoerr.New(mongoerr.InvalidOptions, "Command %s does not support { readConcern: { level: \"snapshot\" } }", cmd.Name)
 	}
 	if err := c.checkMember(); err != nil {
