@@ -33,9 +33,6 @@ var helloCommands = []Command{
 func runHello(c *Ctx) error {
 	name, _ := c.Body.First()
 	legacy := name != "hello"
-	if c.ArgBool("loadBalanced", false) {
-		return mongoerr.New(354, "The server is being accessed through a load balancer, but it does not support load balancing")
-	}
 	if md := c.ArgDoc("client"); md != nil {
 		if c.Client.Metadata() != nil && !c.Legacy {
 			return mongoerr.New(mongoerr.ClientMetadataCannotBeMutated, "The client metadata document may only be sent in the first hello")
