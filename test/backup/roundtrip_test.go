@@ -57,6 +57,12 @@ func everything(t testing.TB, c *mongo.Client) {
 	insert("validated", bson.D{{Key: "_id", Value: 1}, {Key: "a", Value: 1}})
 	must(db.CreateCollection(ctx, "collated", options.CreateCollection().SetCollation(&options.Collation{Locale: "de", Strength: 2})))
 	must(db.CreateCollection(ctx, "buckets", options.CreateCollection().SetTimeSeriesOptions(options.TimeSeries().SetTimeField("t").SetMetaField("m"))))
+	must(db.CreateCollection(ctx, "clustered", options.CreateCollection().SetExpireAfterSeconds(1<<30).
+		SetClusteredIndex(bson.D{{Key: "key", Value: bson.D{{Key: "_id", Value: 1}}}, {Key: "unique", Value: true}, {Key: "name", Value: "by id"}})))
+	insert("clustered", bson.D{{Key: "_id", Value: 2}}, bson.D{{Key: "_id", Value: 1}, {Key: "x", Value: 1}})
+	_, err = db.Collection("clustered").Indexes().CreateOne(ctx, mongo.IndexModel{Keys: bson.D{{Key: "x", Value: 1}}})
+	must(err)
+	must(db.RunCommand(ctx, bson.D{{Key: "collMod", Value: "clustered"}, {Key: "index", Value: bson.D{{Key: "name", Value: "x_1"}, {Key: "prepareUnique", Value: true}}}}).Err())
 	insert("indexed", bson.D{{Key: "_id", Value: 1}, {Key: "a", Value: 1}, {Key: "b", Value: bson.A{1, 2}}, {Key: "t", Value: "some text"}, {Key: "g", Value: bson.A{1.0, 2.0}}})
 	keys := func(k ...any) bson.D {
 		var d bson.D
