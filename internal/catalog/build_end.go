@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -96,7 +97,7 @@ func (ch *change) drainLast(c *Collection, b *buildState) (touched []suspect, er
 		default:
 			ix.Store.Put(ch.u, op.key, op.id, op.bits)
 			if ix.Spec.Unique {
-				touched = append(touched, suspect{op.ident, append([]byte(nil), op.key...)})
+				touched = append(touched, suspect{ident: op.ident, key: bytes.Clone(op.key)})
 			}
 		}
 	}
