@@ -22,6 +22,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/cairndb/cairn"
+	"github.com/cairndb/cairn/internal/backup/batch"
 	"github.com/cairndb/cairn/internal/backup/pitr"
 	"github.com/cairndb/cairn/internal/backup/pitr/chain"
 	"github.com/cairndb/cairn/internal/backup/pitr/results"
@@ -261,7 +262,8 @@ func (f *backupFlags) env(ctx context.Context, n needs) (*pitr.Env, func() error
 	if n == needsRepo || uri == "" {
 		return e, r.Close, nil
 	}
-	if e.Client, err = connectBackup(uri); err != nil {
+	e.Dialer = new(batch.Dialer)
+	if e.Client, err = connectBackup(uri, e.Dialer); err != nil {
 		return nil, nil, errors.Join(err, r.Close())
 	}
 	return e, func() error {
@@ -271,8 +273,8 @@ func (f *backupFlags) env(ctx context.Context, n needs) (*pitr.Env, func() error
 	}, nil
 }
 
-func connectBackup(uri string) (*mongo.Client, error) {
-	o := options.Client().ApplyURI(uri).SetAppName("cairn backup").SetServerSelectionTimeout(20 * time.Second)
+func connectBackup(uri string, d *batch.Dialer) (*mongo.Client, error) {
+	o := options.Client().ApplyURI(uri).SetAppName("cairn backup").SetServerSelectionTimeout(20 * time.Second).SetDialer(d)
 	if err := o.Validate(); err != nil {
 		return nil, &exitError{exitUsage, fmt.Errorf("the connection string: %w", err)}
 	}

@@ -199,7 +199,7 @@ func (w *Writer) addBlock(encoded []byte, chunks []chunkEntry) error {
 	size := w.r.marker.PackSize
 	w.packMu.Lock()
 	if w.pack == nil {
-		p, err := newPackBuilder(w.r.keys, size+size/16)
+		p, err := newPackBuilder(w.r.keys, w.r.packBuffer())
 		if err != nil {
 			w.packMu.Unlock()
 			return err
@@ -236,6 +236,8 @@ func (w *Writer) uploadPack(p *packBuilder) error {
 	if err := w.r.store.put(w.ctx, packName(entry.id), data); err != nil {
 		return fmt.Errorf("writing a pack: %w", err)
 	}
+	// After an error the store may still be reading it.
+	w.r.freePackBuffer(data)
 	w.mu.Lock()
 	w.stats.Packs++
 	w.stats.Stored += int64(len(data))

@@ -16,19 +16,28 @@ import (
 
 	"github.com/cairndb/cairn"
 	"github.com/cairndb/cairn/cairntest"
+	"github.com/cairndb/cairn/internal/backup/batch"
 	"github.com/cairndb/cairn/internal/backup/entry"
 	"github.com/cairndb/cairn/internal/bson"
 )
 
 func connect(t testing.TB, uri string) *mongo.Client {
 	t.Helper()
-	c, err := mongo.Connect(options.Client().ApplyURI(uri))
+	d := new(batch.Dialer)
+	c, err := mongo.Connect(options.Client().ApplyURI(uri).SetDialer(d))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Disconnect(context.Background()) }) // the server may be gone before
+	dialers.Store(c, d)
+	t.Cleanup(func() {
+		dialers.Delete(c)
+		_ = c.Disconnect(context.Background()) // the server may be gone before
+	})
 	return c
 }
+
+// dialers has the dialer of each client.
+var dialers sync.Map
 
 func open(t testing.TB, c *mongo.Client) *Source {
 	t.Helper()
@@ -37,15 +46,24 @@ func open(t testing.TB, c *mongo.Client) *Source {
 		t.Fatal(err)
 	}
 	s.Pace = time.Millisecond
+	if d, ok := dialers.Load(c); ok {
+		s.Dialer = d.(*batch.Dialer)
+	}
 	return s
 }
 
-// both runs a test against both faces of a server.
+// both runs a test against both faces of a server, past the driver and through it.
 func both(t *testing.T, fn func(t *testing.T, c *mongo.Client)) {
 	for _, set := range []string{"", "rs0"} {
-		t.Run("set "+set, func(t *testing.T) {
-			fn(t, connect(t, cairntest.Start(t, cairntest.ReplSet(set))))
-		})
+		for _, way := range []string{"past", "through"} {
+			t.Run("set "+set+" "+way+" the driver", func(t *testing.T) {
+				c := connect(t, cairntest.Start(t, cairntest.ReplSet(set)))
+				if way == "through" {
+					dialers.Delete(c)
+				}
+				fn(t, c)
+			})
+		}
 	}
 }
 
