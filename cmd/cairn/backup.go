@@ -35,7 +35,7 @@ const (
 	exitGap         = 3   // oplog is lost; the gap was recorded
 	exitDamage      = 4   // damage, or a restored server that is not as it must be
 	exitRefused     = 5   // the moment cannot be restored, the server is another one, or nobody confirmed
-	exitRepoLocked  = 6   // another process holds the repository's lock
+	exitRepoLocked  = 6   // another process holds the repository's lock, or ours could not be kept
 	exitInterrupted = 130 // a signal
 )
 
@@ -168,7 +168,7 @@ func backupExit(err error) int {
 		return exitDamage
 	case errors.As(err, &not), errors.As(err, &src):
 		return exitRefused
-	case errors.As(err, &locked):
+	case errors.As(err, &locked), errors.Is(err, repo.ErrLockLost):
 		return exitRepoLocked
 	}
 	return exitFailure

@@ -55,10 +55,8 @@ func (r *Repo) NewWriter(ctx context.Context, lk *Lock) (*Writer, error) {
 	if lk == nil {
 		return nil, errors.New("a writer needs a lock")
 	}
-	select {
-	case <-lk.Lost():
-		return nil, ErrLockLost
-	default:
+	if err := lk.lost(); err != nil {
+		return nil, err
 	}
 	lk.users.Lock()
 	lk.open++
@@ -85,7 +83,7 @@ func (w *Writer) watch() {
 		case <-w.ctx.Done():
 			return
 		case <-w.lk.Lost():
-			w.fail(fmt.Errorf("lock %s: %w", w.lk.info.ID, ErrLockLost))
+			w.fail(w.lk.lost())
 			return
 		case <-t.C:
 			if err := w.flushOld(); err != nil {
@@ -233,6 +231,9 @@ func (w *Writer) send(p *packBuilder) {
 
 func (w *Writer) uploadPack(p *packBuilder) error {
 	entry, data := p.finish()
+	if err := w.lk.hold(w.ctx); err != nil {
+		return err
+	}
 	if err := w.r.store.put(w.ctx, packName(entry.id), data); err != nil {
 		return fmt.Errorf("writing a pack: %w", err)
 	}
@@ -258,6 +259,9 @@ func (w *Writer) index(ctx context.Context, now bool) error {
 	defer w.idxMu.Unlock()
 	if len(w.done) == 0 || (!now && len(w.done) < packsAnIdx && time.Since(w.since) < flushPeriod) {
 		return nil
+	}
+	if err := w.lk.hold(ctx); err != nil {
+		return err
 	}
 	name, size, err := w.r.writeIndex(ctx, w.done)
 	if err != nil {
@@ -350,6 +354,9 @@ func (w *Writer) sign(ctx context.Context, m *Manifest) error {
 	if err != nil {
 		return err
 	}
+	// A request that is still tried when the lock's life is over is given up.
+	ctx, done := w.lk.within(ctx)
+	defer done()
 	if err := w.lk.Check(ctx); err != nil {
 		return err
 	}
@@ -390,8 +397,13 @@ func (w *Writer) end() error {
 	w.lk.users.Lock()
 	w.lk.open--
 	w.lk.users.Unlock()
+	if w.lk.lost() != nil {
+		return nil // who wrote said why; nothing more is written
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), time.Minute)
 	defer cancel()
+	ctx, done := w.lk.within(ctx)
+	defer done()
 	return w.index(ctx, true)
 }
 
