@@ -206,7 +206,7 @@ func (r *Repo) tryLock(ctx context.Context, req LockRequest) (*Lock, error) {
 	background, stop := context.WithCancel(lk.held)
 	lk.stop = stop
 	go lk.keep(background)
-	go lk.watch(background)
+	go lk.watch(background, time.NewTimer(lk.life()-lk.age()))
 	return lk, nil
 }
 

@@ -137,7 +137,7 @@ func TestStaleLockIsTakenOver(t *testing.T) {
 	old := must(a.Lock(ctx, Shared))(t)
 	w := must(a.NewWriter(ctx, old))(t)
 	s := w.Stream("s")
-	_, err := s.Write(noise(1, 300<<10))
+	_, err := s.Write(noise(1, 100<<10)) // no pack before the end: before a write the lock would be renewed
 	check(t, err)
 	check(t, s.Close())
 

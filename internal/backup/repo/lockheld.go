@@ -96,18 +96,13 @@ func (lk *Lock) keep(ctx context.Context) {
 }
 
 // watch ends the lock when its life is over, whatever a renewal waits for then: a request may hang for
-// longer than it was told to.
-func (lk *Lock) watch(ctx context.Context) {
+// longer than it was told to. The timer is set to its first look.
+func (lk *Lock) watch(ctx context.Context, t *time.Timer) {
+	defer t.Stop()
 	slept := false
 	for {
-		wait := lk.life() - lk.age()
-		if slept {
-			wait = lk.info.TTL / 16
-		}
-		t := time.NewTimer(max(wait, time.Millisecond))
 		select {
 		case <-ctx.Done():
-			t.Stop()
 			return
 		case <-t.C:
 		}
@@ -122,6 +117,11 @@ func (lk *Lock) watch(ctx context.Context) {
 			_ = lk.lapse() // who works under it is told by its context
 			return
 		}
+		wait := lk.life() - lk.age()
+		if slept {
+			wait = lk.info.TTL / 16
+		}
+		t.Reset(max(wait, time.Millisecond))
 	}
 }
 
