@@ -278,6 +278,7 @@ func connectBackup(uri string, d *batch.Dialer) (*mongo.Client, error) {
 	if err := o.Validate(); err != nil {
 		return nil, &exitError{exitUsage, fmt.Errorf("the connection string: %w", err)}
 	}
+	tool.PollServers(o)
 	return mongo.Connect(o)
 }
 

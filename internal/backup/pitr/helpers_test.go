@@ -18,7 +18,7 @@ import (
 var dialer batch.Dialer
 
 func connectClient(uri string) (*mongo.Client, error) {
-	return mongo.Connect(options.Client().ApplyURI(uri).SetDialer(&dialer))
+	return mongo.Connect(options.Client().ApplyURI(uri).SetDialer(&dialer).SetServerMonitoringMode(options.ServerMonitoringModePoll))
 }
 
 func upsert() *options.ReplaceOptionsBuilder { return options.Replace().SetUpsert(true) }

@@ -24,7 +24,7 @@ import (
 func connect(t testing.TB, uri string) *mongo.Client {
 	t.Helper()
 	d := new(batch.Dialer)
-	c, err := mongo.Connect(options.Client().ApplyURI(uri).SetDialer(d))
+	c, err := mongo.Connect(options.Client().ApplyURI(uri).SetDialer(d).SetServerMonitoringMode(options.ServerMonitoringModePoll))
 	if err != nil {
 		t.Fatal(err)
 	}
