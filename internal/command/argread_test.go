@@ -57,6 +57,7 @@ var handsOn = map[string]string{"create": "catalog", "createIndexes": "catalog",
 
 // nothingToDo are arguments that are accepted, and why there is nothing to act on.
 var nothingToDo = map[string]string{
+	"hello.loadBalanced":                                    "the reply has no serviceId, which tells the driver that there is no load balancer",
 	"abortTransaction.recoveryToken":                        "there are no transactions: the command always fails",
 	"commitTransaction.recoveryToken":                       "there are no transactions: the command always fails",
 	"applyOps.allowAtomic":                                  "operations have not been atomic since 4.4; the servers ignore it too",

@@ -33,9 +33,6 @@ var helloCommands = []Command{
 func runHello(c *Ctx) error {
 	name, _ := c.Body.First()
 	legacy := name != "hello"
-	if c.ArgBool("loadBalanced", false) {
-		return mongoerr.New(354, "The server is being accessed through a load balancer, but it does not support load balancing")
-	}
 	if md := c.ArgDoc("client"); md != nil {
 		if c.Client.Metadata() != nil && !c.Legacy {
 			return mongoerr.New(mongoerr.ClientMetadataCannotBeMutated, "The client metadata document may only be sent in the first hello")
@@ -43,6 +40,11 @@ func runHello(c *Ctx) error {
 		c.Client.SetMetadata(md.Clone())
 	}
 	if err := c.awaitTopology(); err != nil {
+		return err
+	}
+	// After the wait, as in MongoDB: one that is under way when the fail point is set fails too,
+	// and the first hello of a connection has said which application it is of.
+	if stop, err := c.failCommand(); stop || err != nil {
 		return err
 	}
 	b, repl := c.Reply, c.Node.Repl
