@@ -123,6 +123,7 @@ func (c *Ctx) tagsSatisfiable(tags bson.Raw) bool {
 
 func (c *Ctx) writeConcernError(e *mongoerr.Error, timedOut bool) {
 	c.wroteErrors = true
+	c.noteWCE(e.Code)
 	b := c.Reply
 	b.Doc("writeConcernError")
 	b.Int32("code", int32(e.Code)).Str("codeName", e.Code.String()).Str("errmsg", e.Message)

@@ -62,6 +62,8 @@ type Ctx struct {
 	wroteErrors bool // counts as failed in metrics though ok is 1
 	wrote       WriteResult
 	injectWCE   bson.Raw // fail point: writeConcernError to add
+	injectLabel []string // fail point: errorLabels in place of the server's own, nil if not given
+	wceLabels   []string // errorLabels of a reply with a writeConcernError
 }
 
 // Wrote notes the newest optime of what the command wrote; the reply waits for it

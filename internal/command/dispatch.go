@@ -82,6 +82,9 @@ func (c *Ctx) run() (err error) {
 		return mongoerr.New(mongoerr.CommandNotFound, "no such command: '%s'", name)
 	}
 	c.Command = cmd
+	if cmd.Has(Unbuilt) && cmd.Run != nil { // has an error of its own
+		return cmd.Run(c)
+	}
 	if cmd.Has(Unbuilt) {
 		return mongoerr.New(mongoerr.CommandNotSupported, "%s is not supported by Cairn: %s", name, cmd.Note)
 	}
@@ -122,6 +125,11 @@ func (c *Ctx) run() (err error) {
 	}
 	if c.injectWCE != nil {
 		c.Reply.AppendDoc("writeConcernError", c.injectWCE)
+		code, _ := c.injectWCE.Get("code").AsInt64()
+		c.noteWCE(mongoerr.Code(code))
+	}
+	if len(c.wceLabels) > 0 {
+		c.Reply.Any("errorLabels", c.wceLabels)
 	}
 	c.Result.Drop = c.cutReply()
 	return nil
@@ -230,6 +238,9 @@ func (c *Ctx) checkAPI() error {
 	}
 	if g.APIStrict && !c.Command.Has(V1) {
 		return mongoerr.New(mongoerr.APIStrictError, "Provided apiStrict:true, but the command %s is not in API Version 1. Information on supported commands and migrations in API Version 1 can be found at https://dochub.mongodb.org/core/manual-versioned-api", c.Command.Name)
+	}
+	if g.APIDeprecated && c.Command.Has(Deprecated) {
+		return mongoerr.New(mongoerr.APIDeprecationError, "Provided apiDeprecationErrors:true, but the command %s is deprecated in API Version 1", c.Command.Name)
 	}
 	if g.APIStrict {
 		for _, name := range c.Command.Unstable {

@@ -220,6 +220,9 @@ func runGetMore(c *Ctx) error {
 	// On an awaitData cursor maxTimeMS is how long to wait, not a deadline.
 	op := c.queryOp()
 	op.Deadline, op.MaxTime = time.Time{}, 0
+	if c.Node.Params.TestCommands() {
+		op.AfterCheckOut = c.failGetMore
+	}
 	if err := c.Node.Exec.GetMore(op, r, c.Reply); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"crypto/sha256"
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/session"
@@ -14,6 +15,9 @@ var opCommands = []Command{
 	{Name: "shutdown", Flags: AdminOnly, Run: runShutdown, Args: []Arg{{"force", TBoolLike, false}, {"timeoutSecs", TNumber, false}}, Help: "Ends the server cleanly."},
 	{Name: "logRotate", Flags: AdminOnly, Run: runLogRotate, Help: "Closes the log file and opens a new one."},
 	{Name: "configureFailPoint", Flags: AdminOnly | TestOnly, Run: runConfigureFailPoint, Args: []Arg{{"mode", TString | TObject, true}, {"data", TObject, false}}, Help: "Makes commands fail on purpose, for tests."},
+	{Name: "testDeprecation", Flags: V1 | Deprecated | TestOnly, Run: runNothing, Help: "Does nothing; a deprecated command of API version 1, for the tests of drivers."},
+	{Name: "testVersion1", Flags: V1 | TestOnly, Run: runNothing, Help: "Does nothing; a command of API version 1, for the tests of drivers."},
+	{Name: "testVersion2", Flags: TestOnly, Run: runNothing, Help: "Does nothing; a command outside API version 1, for the tests of drivers."},
 }
 
 // WriteOp writes one running operation in currentOp's shape.
@@ -138,6 +142,18 @@ func (n *Node) CurrentOp(spec bson.Raw) (docs []bson.Raw, err error) {
 	return docs, nil
 }
 
+// ListSessions returns the documents of $listLocalSessions. Without access control all
+// sessions are of the nameless user, whose digest stands in every uid.
+func (n *Node) ListSessions() (docs []bson.Raw) {
+	nobody := sha256.Sum256(nil)
+	ids, used := n.Sessions.List()
+	for i, id := range ids {
+		b := bson.NewBuilder(nil).Doc("_id").UUID("id", id).Binary("uid", bson.BinaryGeneric, nobody[:]).End()
+		docs = append(docs, b.Date("lastUse", bson.NewDateTime(used[i])).Finish())
+	}
+	return docs
+}
+
 func runKillOp(c *Ctx) error {
 	id, ok := c.Arg("op").AsInt64()
 	if !ok || id != int64(int32(id)) {
@@ -211,6 +227,8 @@ func runLogRotate(c *Ctx) error {
 	}
 	return c.Node.RotateLog()
 }
+
+func runNothing(*Ctx) error { return nil }
 
 func runConfigureFailPoint(c *Ctx) error {
 	_, v := c.Body.First()

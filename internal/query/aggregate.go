@@ -53,6 +53,10 @@ func (l *Local) aggregate(op *OpContext, r *AggregateRequest) (*pipeSource, erro
 	if err != nil {
 		return nil, err
 	}
+	if _, writes := p.Writes(); writes && op.ReadConcern.Level == "linearizable" {
+		name, _ := r.Pipeline[len(r.Pipeline)-1].First()
+		return nil, mongoerr.New(mongoerr.InvalidOptions, "Command aggregate does not support { readConcern: { level: \"linearizable\" } } :: caused by :: %s cannot be used with a 'linearizable' read concern level", name)
+	}
 	if h.view, err = l.openView(op); err != nil {
 		return nil, err
 	}

@@ -58,7 +58,7 @@ func (l *Local) Find(op *OpContext, r *FindRequest, out *bson.Builder) error {
 		view.close()
 		return err
 	}
-	src := &findSource{l: l, x: x, count: t.coll.Count, view: view, showRecordID: r.ShowRecordID, tailable: r.Tailable, await: r.AwaitData, majority: needsDurable(op)}
+	src := &findSource{l: l, x: x, count: t.coll.Count, view: view, showRecordID: r.ShowRecordID && !r.ReturnKey, tailable: r.Tailable, await: r.AwaitData, majority: needsDurable(op)}
 	return l.firstBatch(op, src, cursorSpec{ns: r.NS, limit: firstLimit(r.HasBatchSize, r.BatchSize), single: r.SingleBatch,
 		noTimeout: r.NoTimeout, tailable: r.Tailable, await: r.AwaitData}, out)
 }

@@ -37,6 +37,8 @@ type LocalOptions struct {
 type StatsProvider interface {
 	CollStats(ctx context.Context, ns Namespace, spec bson.Raw) (bson.Raw, error)
 	CurrentOp(ctx context.Context, spec bson.Raw) ([]bson.Raw, error)
+	// Sessions makes those of $listLocalSessions.
+	Sessions(ctx context.Context) ([]bson.Raw, error)
 	// Host is the server's name and port, as $indexStats shows it.
 	Host() string
 }

@@ -158,6 +158,12 @@ func (l *Local) GetMore(op *OpContext, r *GetMoreRequest, out *bson.Builder) err
 	if err != nil {
 		return err
 	}
+	if op.AfterCheckOut != nil {
+		if err := op.AfterCheckOut(); err != nil {
+			l.cursors.checkIn(cur, true)
+			return err
+		}
+	}
 	if r.MaxAwait > 0 && !cur.AwaitData {
 		l.cursors.checkIn(cur, false)
 		return mongoerr.New(mongoerr.BadValue, "cannot set maxTimeMS on getMore command for a non-awaitData cursor")
