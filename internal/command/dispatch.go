@@ -97,6 +97,11 @@ func (c *Ctx) run() (err error) {
 	if err := c.checkGeneric(); err != nil {
 		return err
 	}
+	if cmd.Has(Hello) {
+		if err := c.keepMetadata(); err != nil {
+			return err
+		}
+	}
 	c.Op = c.Node.Ops.Begin(c.Context, c.start, c.Client.ID(), c.Client.RemoteAddr(), c.Client.Metadata(), c.Generic.LSID)
 	defer c.Op.End()
 	c.Op.SetMaxTime(c.Generic.MaxTime)

@@ -30,18 +30,25 @@ var helloCommands = []Command{
 	{Name: "isMaster", Aliases: []string{"ismaster"}, Flags: Hello | Exhaust | Quiet, Args: helloArgs, Run: runHello, Help: "The older name of hello."},
 }
 
+// keepMetadata keeps what the client says of itself, before the command begins: a fail
+// point for an application's name meets its first hello too.
+func (c *Ctx) keepMetadata() error {
+	md := c.ArgDoc("client")
+	if md == nil {
+		return nil
+	}
+	if c.Client.Metadata() != nil && !c.Legacy {
+		return mongoerr.New(mongoerr.ClientMetadataCannotBeMutated, "The client metadata document may only be sent in the first hello")
+	}
+	c.Client.SetMetadata(md.Clone())
+	return nil
+}
+
+// runHello takes no notice of loadBalanced: a server that is not behind a balancer leaves
+// serviceId out, and the driver says so.
 func runHello(c *Ctx) error {
 	name, _ := c.Body.First()
 	legacy := name != "hello"
-	if c.ArgBool("loadBalanced", false) {
-		return mongoerr.New(354, "The server is being accessed through a load balancer, but it does not support load balancing")
-	}
-	if md := c.ArgDoc("client"); md != nil {
-		if c.Client.Metadata() != nil && !c.Legacy {
-			return mongoerr.New(mongoerr.ClientMetadataCannotBeMutated, "The client metadata document may only be sent in the first hello")
-		}
-		c.Client.SetMetadata(md.Clone())
-	}
 	if err := c.awaitTopology(); err != nil {
 		return err
 	}

@@ -7,7 +7,8 @@ import (
 
 var validateCommands = []Command{
 	{Name: "validate", Flags: Read, Run: runValidate, Args: []Arg{{"full", TBoolLike, false}, {"repair", TBoolLike, false}, {"metadata", TBoolLike, false},
-		{"checkBSONConformance", TBoolLike, false}, {"background", TBoolLike, false}, {"fixMultikey", TBoolLike, false}, {"enforceFastCount", TBoolLike, false}},
+		{"checkBSONConformance", TBoolLike, false}, {"background", TBoolLike, false}, {"fixMultikey", TBoolLike, false}, {"enforceFastCount", TBoolLike, false},
+		{"scandata", TBoolLike, false}}, // of older clients; the data is always scanned
 		Help: "Checks a collection's documents, indexes and counters against each other."},
 	{Name: "dbHash", Aliases: []string{"dbhash"}, Flags: Read, Run: runDBHash, Args: []Arg{{"collections", TArray, false}}, Help: "Hashes the documents of a database's collections."},
 }

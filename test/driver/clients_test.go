@@ -1,0 +1,47 @@
+package driver
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"go.mongodb.org/mongo-driver/v2/event"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/cairndb/cairn/cairntest"
+)
+
+// TestFailPointAtFirstHello: a fail point for an application meets the hello in which the
+// application gives its name.
+func TestFailPointAtFirstHello(t *testing.T) {
+	ctx := limit(t)
+	uri := cairntest.Start(t, cairntest.Parameter("enableTestCommands=1"))
+	check(t, dial(t, uri).Database("admin").RunCommand(ctx, d("configureFailPoint", "failCommand", "mode", d("times", 2),
+		"data", d("failCommands", []string{"hello", "isMaster"}, "appName", "late", "errorCode", 1234))).Err())
+	var failed atomic.Int32
+	c, err := mongo.Connect(options.Client().ApplyURI(uri).SetAppName("late").SetServerMonitor(&event.ServerMonitor{
+		ServerHeartbeatFailed: func(*event.ServerHeartbeatFailedEvent) { failed.Add(1) }}))
+	check(t, err)
+	defer c.Disconnect(ctx)
+	check(t, c.Ping(ctx, nil))
+	if failed.Load() == 0 {
+		t.Error("no hello has failed")
+	}
+}
+
+// TestOlderArguments: what drivers send beyond the server's own arguments.
+func TestOlderArguments(t *testing.T) {
+	ctx := limit(t)
+	uri := cairntest.Start(t)
+	db := dial(t, uri).Database("t")
+	_, err := db.Collection("c").InsertOne(ctx, d("_id", 1))
+	check(t, err)
+	check(t, db.RunCommand(ctx, d("validate", "c", "scandata", false, "full", false)).Err())
+	balanced, err := mongo.Connect(options.Client().ApplyURI(strings.Replace(uri, "directConnection=true", "loadBalanced=true", 1)))
+	check(t, err)
+	defer balanced.Disconnect(ctx)
+	if err := balanced.Ping(ctx, nil); err == nil || !strings.Contains(err.Error(), "the server does not support this mode") {
+		t.Errorf("load balanced: %v", err)
+	}
+}
