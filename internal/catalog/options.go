@@ -122,7 +122,7 @@ func (o *CollectionOptions) field(key string, v bson.Value) (keep bool, err erro
 		if !v.Truthy() { // since 4.0 MongoDB takes it in local only
 			return false, unsupportedOption("autoIndexId: false")
 		}
-		return false, nil
+		return true, nil
 	case "clusteredIndex":
 		if v.Type != bson.TypeBool || !v.Bool() { // true is what buckets have
 			return false, unsupportedOption("clusteredIndex")
