@@ -45,3 +45,23 @@ func TestOlderArguments(t *testing.T) {
 		t.Errorf("load balanced: %v", err)
 	}
 }
+
+// TestBulkWriteInSession: the results of a retryable bulkWrite, too many for one batch, are
+// read on in its session.
+func TestBulkWriteInSession(t *testing.T) {
+	ctx := limit(t)
+	c := connect(t)
+	big := func(s string) string { return strings.Repeat(s, 8<<20) }
+	var writes []mongo.ClientBulkWrite
+	for _, id := range []string{big("a"), big("b")} {
+		writes = append(writes, mongo.ClientBulkWrite{Database: "t", Collection: "c",
+			Model: mongo.NewClientUpdateOneModel().SetFilter(d("_id", id)).SetUpdate(d("$set", d("x", 1))).SetUpsert(true)})
+	}
+	res, err := c.BulkWrite(ctx, writes, options.ClientBulkWrite().SetVerboseResults(true))
+	if err != nil {
+		t.Fatalf("%.300s", err) // it shows all results
+	}
+	if res.UpsertedCount != 2 || len(res.UpdateResults) != 2 {
+		t.Errorf("%d upserted, %d results", res.UpsertedCount, len(res.UpdateResults))
+	}
+}
