@@ -94,6 +94,10 @@ func (c *Ctx) run() (err error) {
 	if err := c.checkArgs(); err != nil {
 		return err
 	}
+	if c.help {
+		c.Reply.Str("help", "help for: "+cmd.Name+" "+cmd.Help)
+		return nil
+	}
 	if err := c.checkGeneric(); err != nil {
 		return err
 	}

@@ -65,3 +65,43 @@ func TestBulkWriteInSession(t *testing.T) {
 		t.Errorf("%d upserted, %d results", res.UpsertedCount, len(res.UpdateResults))
 	}
 }
+
+// TestIdleConnections: currentOp shows a client that does nothing, when it is asked for all.
+func TestIdleConnections(t *testing.T) {
+	ctx := limit(t)
+	uri := cairntest.Start(t)
+	idle := dial(t, uri+"&appName=idle")
+	check(t, idle.Ping(ctx, nil))
+	admin := dial(t, uri).Database("admin")
+	for _, c := range []struct {
+		name string
+		all  bool
+	}{{"running", false}, {"all", true}} {
+		var r struct {
+			Ops []struct {
+				App    string `bson:"appName"`
+				Active bool   `bson:"active"`
+			} `bson:"inprog"`
+		}
+		check(t, admin.RunCommand(ctx, d("currentOp", 1, "$all", c.all)).Decode(&r))
+		found := false
+		for _, o := range r.Ops {
+			found = found || o.App == "idle" && !o.Active
+		}
+		if found != c.all {
+			t.Errorf("%s: %+v", c.name, r.Ops)
+		}
+	}
+}
+
+// TestCommandHelp: help asks what a command does and does not run it.
+func TestCommandHelp(t *testing.T) {
+	ctx := limit(t)
+	db := dial(t, cairntest.Start(t)).Database("t")
+	r, err := db.RunCommand(ctx, d("drop", "c", "help", true)).Raw()
+	check(t, err)
+	if s, _ := r.Lookup("help").StringValueOK(); !strings.HasPrefix(s, "help for: drop ") {
+		t.Errorf("%v", r)
+	}
+	wantCode(t, db.RunCommand(ctx, d("drop", "c", "help", false)).Err(), 40415)
+}
