@@ -15,6 +15,8 @@ const (
 	MaxWriteBatchSize   = 100000
 	MaxWireVersion      = 25
 	SessionMinutes      = 30
+	maxClientMetadata   = 1024
+	maxAppName          = 128
 )
 
 var helloArgs = []Arg{
@@ -39,6 +41,12 @@ func (c *Ctx) keepMetadata() error {
 	}
 	if c.Client.Metadata() != nil && !c.Legacy {
 		return mongoerr.New(mongoerr.ClientMetadataCannotBeMutated, "The client metadata document may only be sent in the first hello")
+	}
+	if len(md) > maxClientMetadata {
+		return mongoerr.New(mongoerr.ClientMetadataDocumentTooLarge, "The client metadata document must be less then or equal to %dbytes", maxClientMetadata)
+	}
+	if app := md.Path("application.name"); app.Type == bson.TypeString && len(app.Str()) > maxAppName {
+		return mongoerr.New(mongoerr.ClientMetadataAppNameTooLarge, "The 'application.name' field in the client metadata document must be less then or equal to %d bytes", maxAppName)
 	}
 	c.Client.SetMetadata(md.Clone())
 	return nil

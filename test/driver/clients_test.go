@@ -1,10 +1,12 @@
 package driver
 
 import (
+	"context"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -104,4 +106,39 @@ func TestCommandHelp(t *testing.T) {
 		t.Errorf("%v", r)
 	}
 	wantCode(t, db.RunCommand(ctx, d("drop", "c", "help", false)).Err(), 40415)
+}
+
+// TestRefusedArguments: arguments that a server refuses, though they would do no harm.
+func TestRefusedArguments(t *testing.T) {
+	ctx := context.Background() // with a limit the driver sends a maxTimeMS of its own
+	db := connect(t).Database("t")
+	insertN(ctx, t, db.Collection("c"), 5, 1)
+	open := func() int64 {
+		r, err := db.RunCommand(ctx, d("find", "c", "batchSize", 1)).Raw()
+		check(t, err)
+		return r.Lookup("cursor", "id").Int64()
+	}
+	wantCode(t, db.RunCommand(ctx, d("getMore", open(), "collection", "c", "maxTimeMS", 0)).Err(), 2)
+	wantCode(t, db.RunCommand(ctx, d("getMore", open(), "collection", "c", "maxTimeMS", 5)).Err(), 2)
+	check(t, db.RunCommand(ctx, d("getMore", open(), "collection", "c")).Err())
+	pipeline := bson.A{d("$out", "o")}
+	wantCode(t, db.RunCommand(ctx, d("aggregate", "c", "pipeline", pipeline, "explain", true, "writeConcern", d("j", true))).Err(), 9)
+	check(t, db.RunCommand(ctx, d("aggregate", "c", "pipeline", pipeline, "explain", true)).Err())
+	for code, client := range map[int]bson.D{
+		184: d("application", d("name", strings.Repeat("a", 129))),
+		185: d("driver", d("name", strings.Repeat("a", 1024))),
+		186: d("driver", d("name", "twice")),
+	} {
+		wantCode(t, db.RunCommand(ctx, d("hello", 1, "client", client)).Err(), code)
+	}
+	for code, at := range map[int]bson.D{40414: d(), 14: d("clusterTime", d())} {
+		c := socket(t, cairntest.Open(t))
+		_, err := c.Write(message(t, d("ping", 1, "$db", "admin", "$clusterTime", at)))
+		check(t, err)
+		r, err := answer(c)
+		check(t, err)
+		if r.Lookup("code").Int32() != int32(code) {
+			t.Errorf("%v: %v", at, r)
+		}
+	}
 }
