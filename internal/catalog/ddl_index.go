@@ -167,9 +167,17 @@ func (d *ddl) createForIndexes(ns Namespace, res *CreateIndexesResult) (coll *Co
 func (c *Collection) newIndexes(specs []*IndexSpec) (todo []*IndexSpec, wait *buildState, err error) {
 	have := append([]*Index(nil), c.indexes...)
 	for _, s := range specs {
+		if s.clustered {
+			if err := c.clusteredAsked(s); err != nil {
+				return nil, nil, err
+			}
+		}
 		s, err := s.inherit(c.Options.Collation)
 		if err != nil {
 			return nil, nil, err
+		}
+		if c.ClusteredName() != "" && s.Name == c.ClusteredName() && !s.IsID() {
+			return nil, nil, mongoerr.New(mongoerr.IndexKeySpecsConflict, "The name '%s' is that of the clustered index of %s. Requested index: %s", s.Name, c.NS, s.Raw)
 		}
 		exists, err := c.conflict(have, s)
 		if err != nil {
@@ -404,6 +412,8 @@ func (c *Collection) chooseIndexes(which bson.Value) ([]*Index, error) {
 func (c *Collection) droppable(name string) (*Index, error) {
 	ix := c.Index(name)
 	switch {
+	case c.ClusteredName() != "" && (name == c.ClusteredName() || name == "_id_"):
+		return nil, mongoerr.New(5979800, "It is illegal to drop the clusteredIndex")
 	case ix == nil:
 		return nil, mongoerr.New(mongoerr.IndexNotFound, "index not found with name [%s]", name)
 	case ix.Spec.IsID():
@@ -424,6 +434,8 @@ func (c *Collection) chooseByKey(key bson.Raw) ([]*Index, error) {
 		return nil, mongoerr.New(mongoerr.IndexNotFound, "can't find index with key: %s", key)
 	case len(found) > 1:
 		return nil, mongoerr.New(mongoerr.AmbiguousIndexKeyPattern, "%d indexes found for key: %s, identify by name instead. Conflicting indexes: %s", len(found), key, joinSpecs(found))
+	case found[0].Spec.IsID() && c.ClusteredName() != "":
+		return nil, mongoerr.New(5979800, "It is illegal to drop the clusteredIndex")
 	case found[0].Spec.IsID():
 		return nil, mongoerr.New(mongoerr.InvalidOptions, "cannot drop _id index")
 	}

@@ -165,6 +165,10 @@ func (c *Ctx) waitReadConcern() error {
 		return mongoerr.New(mongoerr.InvalidOptions, "readConcern afterClusterTime value must not be greater than the current clusterTime. Requested clusterTime: { ts: Timestamp(%d, %d) }; current clusterTime: { ts: Timestamp(%d, %d) }",
 			rc.AfterClusterTime.Seconds(), rc.AfterClusterTime.Increment(), applied.Seconds(), applied.Increment())
 	}
+	if rc.AtClusterTime > applied {
+		return mongoerr.New(mongoerr.InvalidOptions, "readConcern atClusterTime value must not be greater than the current clusterTime. Requested clusterTime: { ts: Timestamp(%d, %d) }; current clusterTime: { ts: Timestamp(%d, %d) }",
+			rc.AtClusterTime.Seconds(), rc.AtClusterTime.Increment(), applied.Seconds(), applied.Increment())
+	}
 	if rc.Level == "" || rc.Level == "local" || rc.Level == "available" {
 		return nil // everything applied is already visible
 	}

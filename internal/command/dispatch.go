@@ -122,8 +122,10 @@ func (c *Ctx) run() (err error) {
 		}
 		c.Op.Describe(cmd.Name, ns, c.shown())
 	}
-	if stop, err := c.failCommand(); stop || err != nil {
-		return err
+	if !cmd.Has(Hello) {
+		if stop, err := c.failCommand(); stop || err != nil {
+			return err
+		}
 	}
 	defer c.recoverPanic(&err)
 	if err := c.runInSession(); err != nil {
@@ -140,7 +142,7 @@ func (c *Ctx) run() (err error) {
 	if len(c.wceLabels) > 0 {
 		c.Reply.Any("errorLabels", c.wceLabels)
 	}
-	c.Result.Drop = c.cutReply()
+	c.Result.Drop = c.Result.Drop || c.cutReply()
 	return nil
 }
 

@@ -60,6 +60,11 @@ func runHello(c *Ctx) error {
 	if err := c.awaitTopology(); err != nil {
 		return err
 	}
+	// After the wait, as in MongoDB: one that is under way when the fail point is set fails too,
+	// and the first hello of a connection has said which application it is of.
+	if stop, err := c.failCommand(); stop || err != nil {
+		return err
+	}
 	b, repl := c.Reply, c.Node.Repl
 	primary := repl.SetName() == "" || repl.Initiated()
 	if c.ArgBool("helloOk", false) {

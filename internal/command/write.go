@@ -233,6 +233,11 @@ func (c *Ctx) updateRequest() (*query.UpdateRequest, error) {
 		if err != nil {
 			return nil, err
 		}
+		if s.U.Type == bson.TypeArray {
+			if err := query.CheckStages(s.U.Doc()); err != nil {
+				return nil, err
+			}
+		}
 		r.Updates = append(r.Updates, s)
 	}
 	return r, nil

@@ -37,7 +37,7 @@ func (s *findSource) clusterTime() bson.Timestamp {
 	if s.view.snap == nil {
 		return 0
 	}
-	return bson.Timestamp(s.view.snap.Mark().TS)
+	return s.view.ts
 }
 
 func (s *findSource) fill(op *OpContext, b *batch) (bool, error) {

@@ -50,6 +50,18 @@ func (u *updateOp) compilePipeline(stages bson.Array) (func(bson.Raw) (bson.Raw,
 	}, nil
 }
 
+// CheckStages refuses names in an update's pipeline that no stage has: as in MongoDB the
+// whole command fails then, before its first statement. All else that is wrong with a
+// pipeline is an error of its statement.
+func CheckStages(pipeline bson.Raw) error {
+	for v := range pipeline.Values() {
+		if name, _ := v.Doc().First(); v.Type == bson.TypeDocument && v.Doc().Len() == 1 && !isStage(name) {
+			return mongoerr.New(mongoerr.UnrecognizedStage, "Unrecognized pipeline stage name: '%s'", name)
+		}
+	}
+	return nil
+}
+
 // isStage reports whether aggregation knows a stage of that name.
 func isStage(name string) bool {
 	for _, row := range pipeline.Table() {

@@ -31,11 +31,12 @@ type Engine struct {
 	db      *pebble.DB
 	journal *journal.Journal
 
-	latches   *Latches
-	snapshots snapshotRegistry
-	stall     stall
-	drops     dropper
-	ckpt      checkpointer
+	latches       *Latches
+	snapshots     snapshotRegistry
+	readSnapshots atomic.Int64 // open and not in the registry
+	stall         stall
+	drops         dropper
+	ckpt          checkpointer
 
 	// applied is the newest mark whose batch is in the engine.
 	applied struct {
