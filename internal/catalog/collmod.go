@@ -217,9 +217,6 @@ func (ch *change) modIndex(ctx context.Context, c *Collection, m *collMod, out, 
 				out.IntOrLong("expireAfterSeconds_old", spec.ExpireAfter)
 				o2.IntOrLong("expireAfterSeconds", spec.ExpireAfter)
 			}
-			if n, ok := v.AsInt64(); ok && v.Type == bson.TypeInt64 { // what an oplog entry of a server holds is not kept as long
-				_, v = bson.NewBuilder(nil).IntOrLong("", n).Finish().First()
-			}
 			if spec, err = spec.withOption(key, v); err != nil {
 				return nil, mongoerr.New(mongoerr.InvalidOptions, "%s", err.(*mongoerr.Error).Message)
 			}

@@ -146,3 +146,29 @@ func TestRefusedArguments(t *testing.T) {
 		}
 	}
 }
+
+// TestEmptyTimestamps: inserts and replacements fill in empty timestamps at the top, also of
+// an upsert; operators and pipelines write what they are given.
+func TestEmptyTimestamps(t *testing.T) {
+	ctx := limit(t)
+	c := connect(t).Database("t").Collection("c")
+	empty := bson.Timestamp{}
+	upsert := options.UpdateOne().SetUpsert(true)
+	_, err := c.InsertOne(ctx, d("_id", "insert", "ts", empty))
+	check(t, err)
+	_, err = c.ReplaceOne(ctx, d("_id", "replace"), d("ts", empty), options.Replace().SetUpsert(true))
+	check(t, err)
+	_, err = c.UpdateOne(ctx, d("_id", "set"), d("$set", d("ts", empty)), upsert)
+	check(t, err)
+	_, err = c.UpdateOne(ctx, d("_id", "pipeline"), mongo.Pipeline{d("$replaceRoot", d("newRoot", d("$literal", d("ts", empty))))}, upsert)
+	check(t, err)
+	for id, filled := range map[string]bool{"insert": true, "replace": true, "set": false, "pipeline": false} {
+		var r struct {
+			TS bson.Timestamp `bson:"ts"`
+		}
+		check(t, c.FindOne(ctx, d("_id", id)).Decode(&r))
+		if (r.TS != empty) != filled {
+			t.Errorf("%s: %v", id, r.TS)
+		}
+	}
+}
