@@ -78,7 +78,6 @@ var nothingToDo = map[string]string{
 	"setFeatureCompatibilityVersion.downgradeOnDiskChanges": "the files have no features of one version alone",
 	"setFeatureCompatibilityVersion.fromConfigServer":       "says who asks, not what",
 	"shutdown.timeoutSecs":                                  "there is no secondary to wait for",
-	"validate.background":                                   "validation never locks writers out",
 	"validate.scandata":                                     "older drivers' word; the data is always scanned",
 	"validate.enforceFastCount":                             "a wrong count is an error of every validation",
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -177,6 +178,10 @@ func (c *Ctx) recoverPanic(err *error) {
 	}
 }
 
+// takesSnapshot are the readers that take readConcern snapshot; a getMore reads on as its
+// cursor began.
+var takesSnapshot = []string{"aggregate", "distinct", "explain", "find", "getMore"}
+
 // checkGeneric refuses combinations of generic arguments that no command takes.
 func (c *Ctx) checkGeneric() error {
 	g, cmd := &c.Generic, c.Command
@@ -208,7 +213,7 @@ func (c *Ctx) checkGeneric() error {
 	if g.WriteConcern.Given && !cmd.Has(Write) {
 		return mongoerr.New(mongoerr.InvalidOptions, "Command does not support writeConcern")
 	}
-	if g.ReadConcern.Level == "snapshot" && cmd.Has(Read) && cmd.Name != "find" && cmd.Name != "aggregate" && cmd.Name != "distinct" && cmd.Name != "explain" {
+	if g.ReadConcern.Level == "snapshot" && cmd.Has(Read) && !slices.Contains(takesSnapshot, cmd.Name) {
 		return mongoerr.New(mongoerr.InvalidOptions, "Command %s does not support { readConcern: { level: \"snapshot\" } }", cmd.Name)
 	}
 	if err := c.checkMember(); err != nil {

@@ -25,6 +25,9 @@ func runValidate(c *Ctx) error {
 	if c.ArgBool("repair", false) || c.ArgBool("fixMultikey", false) {
 		return mongoerr.New(mongoerr.CommandNotSupported, "validate does not repair in this version of Cairn: restore a backup, or rebuild the indexes")
 	}
+	if c.ArgBool("background", false) && c.ArgBool("full", false) {
+		return mongoerr.New(mongoerr.InvalidOptions, "Running the validate command with both { background: true } and { full: true } is not supported.")
+	}
 	for _, arg := range []string{"metadata", "checkBSONConformance"} {
 		if c.ArgBool(arg, false) {
 			return mongoerr.New(mongoerr.CommandNotSupported, "validate's %s is not supported by this version of Cairn", arg)

@@ -120,7 +120,9 @@ func TestRefusedArguments(t *testing.T) {
 	}
 	wantCode(t, db.RunCommand(ctx, d("getMore", open(), "collection", "c", "maxTimeMS", 0)).Err(), 2)
 	wantCode(t, db.RunCommand(ctx, d("getMore", open(), "collection", "c", "maxTimeMS", 5)).Err(), 2)
-	check(t, db.RunCommand(ctx, d("getMore", open(), "collection", "c")).Err())
+	check(t, db.RunCommand(ctx, d("getMore", open(), "collection", "c", "readConcern", d("level", "snapshot"))).Err())
+	check(t, db.RunCommand(ctx, d("validate", "c", "background", true)).Err())
+	wantCode(t, db.RunCommand(ctx, d("validate", "c", "background", true, "full", true)).Err(), 72)
 	pipeline := bson.A{d("$out", "o")}
 	wantCode(t, db.RunCommand(ctx, d("aggregate", "c", "pipeline", pipeline, "explain", true, "writeConcern", d("j", true))).Err(), 9)
 	check(t, db.RunCommand(ctx, d("aggregate", "c", "pipeline", pipeline, "explain", true)).Err())
