@@ -85,6 +85,8 @@ func ParseIndexSpec(raw bson.Raw) (*IndexSpec, error) {
 		case !keep:
 		case key == "collation":
 			rest.AppendDoc(key, s.Collation.Spec())
+		case key == "expireAfterSeconds": // of any numeric type: it is an int from then on
+			rest.Int32(key, int32(s.ExpireAfter))
 		default:
 			rest.Append(key, v)
 		}

@@ -128,7 +128,7 @@ func (o *CollectionOptions) field(key string, v bson.Value) (keep bool, err erro
 		if !v.Truthy() { // since 4.0 MongoDB takes it in local only
 			return false, unsupportedOption("autoIndexId: false")
 		}
-		return false, nil
+		return true, nil
 	case "clusteredIndex":
 		err = o.parseClustered(v)
 	case "timeseries":

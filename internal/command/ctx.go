@@ -57,6 +57,7 @@ type Ctx struct {
 	start       time.Time
 	ns          string // of a command whose value names a collection, but for those of admin
 	args        argIndex
+	help        bool // the client asks what the command does
 	skipOK      bool // the command wrote "ok" itself
 	readsOnly   bool // a command that may write does not: no write concern is waited for
 	wroteErrors bool // counts as failed in metrics though ok is 1

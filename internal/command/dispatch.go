@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -94,8 +95,17 @@ func (c *Ctx) run() (err error) {
 	if err := c.checkArgs(); err != nil {
 		return err
 	}
+	if c.help {
+		c.Reply.Str("help", "help for: "+cmd.Name+" "+cmd.Help)
+		return nil
+	}
 	if err := c.checkGeneric(); err != nil {
 		return err
+	}
+	if cmd.Has(Hello) {
+		if err := c.keepMetadata(); err != nil {
+			return err
+		}
 	}
 	c.Op = c.Node.Ops.Begin(c.Context, c.start, c.Client.ID(), c.Client.RemoteAddr(), c.Client.Metadata(), c.Generic.LSID)
 	defer c.Op.End()
@@ -168,6 +178,10 @@ func (c *Ctx) recoverPanic(err *error) {
 	}
 }
 
+// takesSnapshot are the readers that take readConcern snapshot; a getMore reads on as its
+// cursor began.
+var takesSnapshot = []string{"aggregate", "distinct", "explain", "find", "getMore"}
+
 // checkGeneric refuses combinations of generic arguments that no command takes.
 func (c *Ctx) checkGeneric() error {
 	g, cmd := &c.Generic, c.Command
@@ -199,8 +213,7 @@ func (c *Ctx) checkGeneric() error {
 	if g.WriteConcern.Given && !cmd.Has(Write) {
 		return mongoerr.New(mongoerr.InvalidOptions, "Command does not support writeConcern")
 	}
-	if g.ReadConcern.Level == "snapshot" && cmd.Has(Read) && cmd.Name != "find" && cmd.Name != "aggregate" && cmd.Name != "distinct" && cmd.Name != "explain" &&
-		cmd.Name != "getMore" { // whose cursor has its time; drivers send it in snapshot sessions
+	if g.ReadConcern.Level == "snapshot" && cmd.Has(Read) && !slices.Contains(takesSnapshot, cmd.Name) {
 		return mongoerr.New(mongoerr.InvalidOptions, "Command %s does not support { readConcern: { level: \"snapshot\" } }", cmd.Name)
 	}
 	if err := c.checkMember(); err != nil {

@@ -22,15 +22,9 @@ var opCommands = []Command{
 
 // WriteOp writes one running operation in currentOp's shape.
 func (n *Node) WriteOp(b *bson.Builder, i session.Info) {
-	b.Str("type", "op").Str("host", n.Host.Hostname).Str("desc", "conn"+itoa(i.ConnID)).IntOrLong("connectionId", i.ConnID).Str("client", i.Client)
-	if app := i.Metadata.Path("application.name"); app.Type == bson.TypeString {
-		b.Append("appName", app)
-	}
-	if i.Metadata != nil {
-		b.AppendDoc("clientMetadata", i.Metadata)
-	}
+	n.writeClient(b, i.ConnID, i.Client, i.Metadata)
 	took := n.Clock().Sub(i.Start)
-	b.Bool("active", true).Str("currentOpTime", n.Clock().UTC().Format("2006-01-02T15:04:05.000-07:00")).Int32("opid", i.ID)
+	b.Bool("active", true).Str("currentOpTime", n.opTime()).Int32("opid", i.ID)
 	if i.Killed {
 		b.Bool("killPending", true)
 	}
@@ -49,6 +43,20 @@ func (n *Node) WriteOp(b *bson.Builder, i session.Info) {
 	}
 	b.Int32("numYields", 0).Doc("locks").End().Bool("waitingForLock", false).Doc("lockStats").End().Bool("waitingForFlowControl", false).Doc("flowControlStats").End()
 }
+
+// writeClient appends what $currentOp says of a connection.
+func (n *Node) writeClient(b *bson.Builder, id int64, addr string, metadata bson.Raw) {
+	b.Str("type", "op").Str("host", n.Host.Hostname).Str("desc", "conn"+itoa(id)).IntOrLong("connectionId", id).Str("client", addr)
+	if app := metadata.Path("application.name"); app.Type == bson.TypeString {
+		b.Append("appName", app)
+	}
+	if metadata != nil {
+		b.AppendDoc("clientMetadata", metadata)
+	}
+}
+
+// opTime is the moment that an operation is shown at.
+func (n *Node) opTime() string { return n.Clock().UTC().Format("2006-01-02T15:04:05.000-07:00") }
 
 func opName(cmd string) string {
 	switch cmd {
@@ -82,7 +90,7 @@ func runCurrentOp(c *Ctx) error {
 		return err
 	}
 	c.Reply.Array("inprog")
-	docs, err := c.Node.CurrentOp(nil)
+	docs, err := c.Node.CurrentOp(bson.D("idleConnections", c.Body.Get("$all").Truthy()))
 	if err != nil {
 		return err
 	}
@@ -115,10 +123,22 @@ func (n *Node) CurrentOp(spec bson.Raw) (docs []bson.Raw, err error) {
 			return nil, mongoerr.New(mongoerr.FailedToParse, "Unrecognized option '%s' in $currentOp stage.", k)
 		}
 	}
+	busy := map[int64]bool{}
 	for _, i := range n.Ops.Snapshot() {
 		b := bson.NewBuilder(nil)
 		n.WriteOp(b, i)
 		docs = append(docs, b.Finish())
+		busy[i.ConnID] = true
+	}
+	if spec.Get("idleConnections").Truthy() && n.EachClient != nil {
+		n.EachClient(func(c Client) {
+			if busy[c.ID()] {
+				return
+			}
+			b := bson.NewBuilder(nil)
+			n.writeClient(b, c.ID(), c.RemoteAddr(), c.Metadata())
+			docs = append(docs, b.Bool("active", false).Str("currentOpTime", n.opTime()).Finish())
+		})
 	}
 	if !spec.Get("idleCursors").Truthy() {
 		return docs, nil

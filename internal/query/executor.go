@@ -88,6 +88,7 @@ type GetMoreRequest struct {
 	BatchSize    int64
 	HasBatchSize bool
 	MaxAwait     int64 // maxTimeMS of getMore on a tailable awaitData cursor, 0: one second
+	HasMaxAwait  bool  // getMore has a maxTimeMS, maybe 0
 }
 
 // KillCursorsRequest closes cursors.

@@ -164,7 +164,7 @@ func (l *Local) GetMore(op *OpContext, r *GetMoreRequest, out *bson.Builder) err
 			return err
 		}
 	}
-	if r.MaxAwait > 0 && !cur.AwaitData {
+	if (r.MaxAwait > 0 || r.HasMaxAwait) && !cur.AwaitData {
 		l.cursors.checkIn(cur, false)
 		return mongoerr.New(mongoerr.BadValue, "cannot set maxTimeMS on getMore command for a non-awaitData cursor")
 	}

@@ -28,12 +28,16 @@ func (u *updateOp) compilePipeline(stages bson.Array) (func(bson.Raw) (bson.Raw,
 	if err != nil {
 		return nil, err
 	}
-	p, err := pipeline.Parse(specs, &pipeline.Options{NS: pipeline.Namespace(u.ns), Expr: sc.pc, Env: sc.env, AllowDiskUse: true, NoWrites: true})
+	o := &pipeline.Options{NS: pipeline.Namespace(u.ns), Expr: sc.pc, Env: sc.env, AllowDiskUse: true, NoWrites: true}
+	p, err := pipeline.Parse(specs, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.Optimize(); err != nil {
-		return nil, err
+	if p.Optimize() != nil {
+		// A constant cannot be folded: that is an error of the documents that come to it.
+		if p, err = pipeline.Parse(specs, o); err != nil {
+			return nil, err
+		}
 	}
 	return func(doc bson.Raw) (bson.Raw, error) {
 		it, err := p.Run(&oneDocument{doc})
