@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/session"
 )
 
@@ -64,6 +65,7 @@ type Ctx struct {
 	wrote       WriteResult
 	injectWCE   bson.Raw // fail point: writeConcernError to add
 	injectLabel []string // fail point: errorLabels in place of the server's own, nil if not given
+	wceCode     mongoerr.Code
 	wceLabels   []string // errorLabels of a reply with a writeConcernError
 }
 

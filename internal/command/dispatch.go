@@ -143,6 +143,9 @@ func (c *Ctx) run() (err error) {
 	if len(c.wceLabels) > 0 {
 		c.Reply.Any("errorLabels", c.wceLabels)
 	}
+	if c.wceCode != 0 {
+		c.Node.writeTopology(c.Reply, c.wceCode)
+	}
 	c.Result.Drop = c.Result.Drop || c.cutReply()
 	return nil
 }
@@ -281,6 +284,20 @@ func (n *Node) writeError(c *Ctx, b *bson.Builder, err error) {
 	if labels := n.labels(c, e); len(labels) > 0 {
 		b.Any("errorLabels", labels)
 	}
+	n.writeTopology(b, e.Code)
+}
+
+// notPrimaryCodes are the errors of a member that is not primary (any more).
+var notPrimaryCodes = []mongoerr.Code{189, 10058, 10107, 11602, 13435, 13436}
+
+// writeTopology tells in a reply with such an error of which topology it is: a driver that
+// knows a newer one passes it over, one that knows the same has no reason to ask again.
+func (n *Node) writeTopology(b *bson.Builder, code mongoerr.Code) {
+	if n.Repl.SetName() == "" || !slices.Contains(notPrimaryCodes, code) {
+		return
+	}
+	pid, counter, _ := n.Repl.Topology()
+	b.Doc("topologyVersion").ObjectID("processId", pid).Int64("counter", counter).End()
 }
 
 // clientError turns any error into one that clients understand.

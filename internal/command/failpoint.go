@@ -193,6 +193,7 @@ func failLabels(data bson.Raw) []string {
 // noteWCE says which labels the reply gets for its writeConcernError: a retry of a
 // session's write may help after some of them as it does after errors.
 func (c *Ctx) noteWCE(code mongoerr.Code) {
+	c.wceCode = code
 	if c.wceLabels = c.injectLabel; c.injectLabel == nil {
 		c.wceLabels = retryLabels(c, code)
 	}

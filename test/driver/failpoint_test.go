@@ -136,3 +136,27 @@ func TestFailPointOfGetMore(t *testing.T) {
 		t.Errorf("%d documents before the error", n)
 	}
 }
+
+// An error of a member that is not primary says of which topology it is.
+func TestNotPrimaryTellsTopology(t *testing.T) {
+	ctx := limit(t)
+	uri := cairntest.Start(t, cairntest.ReplSet("rs0"), cairntest.Parameter("enableTestCommands=1"))
+	client, err := mongo.Connect(options.Client().ApplyURI(uri).SetHeartbeatInterval(500 * time.Millisecond)) // asks again soon after the codes that tell nothing
+	check(t, err)
+	t.Cleanup(func() { _ = client.Disconnect(context.Background()) })
+	db := client.Database("db")
+	var hello bson.Raw
+	check(t, db.RunCommand(ctx, d("hello", 1)).Decode(&hello))
+	for _, tc := range []struct {
+		code int
+		tell bool
+	}{{10107, true}, {189, true}, {11602, true}, {13435, true}, {91, false}, {11600, false}, {2, false}} {
+		failPoint(ctx, t, client, "failCommand", d("times", 1), d("failCommands", bson.A{"count"}, "errorCode", tc.code))
+		err := db.RunCommand(ctx, d("count", "c")).Err()
+		wantCode(t, err, tc.code)
+		var ce mongo.CommandError
+		if errors.As(err, &ce) && ce.Raw.Lookup("topologyVersion").Equal(hello.Lookup("topologyVersion")) != tc.tell {
+			t.Errorf("%d: %s", tc.code, ce.Raw)
+		}
+	}
+}
