@@ -255,7 +255,8 @@ func (a *Applier) command(e *oplog.Entry) error {
 	case "collMod":
 		m, err := parseCollMod(withoutFirst(e.O))
 		if err == nil {
-			_, _, err = ch.collMod(c, m)
+			m.logged = true
+			_, _, err = ch.collMod(context.Background(), c, m)
 		}
 		return err
 	case "createIndexes":

@@ -68,9 +68,10 @@ func (c *Collection) ShownIndexes() []*Index {
 	return c.indexes
 }
 
-// shown is how many of n indexes are shown.
+// shown is how many of n indexes createIndexes and dropIndexes count: the clustered one, but
+// not that of buckets.
 func (c *Collection) shown(n int) int {
-	if c.Options.Clustered {
+	if c.Options.Clustered && c.Options.ClusteredIndex == nil {
 		return n - 1
 	}
 	return n

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/mongoerr"
@@ -25,6 +26,8 @@ type collMod struct {
 	// change makes sense for such only.
 	series   bson.Raw
 	ofSeries bool
+	dryRun   bool // only look whether an index can be made unique
+	logged   bool // comes from a log: what was to be looked at was
 }
 
 func parseCollMod(mods bson.Raw) (*collMod, error) {
@@ -62,9 +65,7 @@ func parseCollMod(mods bson.Raw) (*collMod, error) {
 			}
 			m.index = v.Doc()
 		case "dryRun":
-			if v.Truthy() {
-				return nil, mongoerr.New(mongoerr.InvalidOptions, "dryRun is not supported by this version of Cairn")
-			}
+			m.dryRun = v.Truthy()
 		case "timeseries":
 			if v.Type != bson.TypeDocument {
 				return nil, mongoerr.New(mongoerr.TypeMismatch, "BSON field 'collMod.timeseries' is the wrong type '%s', expected type 'object'", v.Type)
@@ -87,6 +88,9 @@ func parseCollMod(mods bson.Raw) (*collMod, error) {
 		}
 	}
 	m.options = opts.Finish()
+	if m.dryRun && (m.index == nil || !m.index.Has("unique") || !m.options.IsEmpty() || len(m.remove) > 0) {
+		return nil, mongoerr.New(mongoerr.InvalidOptions, "dryRun is only supported with the option index.unique")
+	}
 	if (m.viewOn.IsMissing()) != (m.pipe.IsMissing()) {
 		return nil, mongoerr.New(mongoerr.InvalidOptions, "Must specify both 'viewOn' and 'pipeline' when modifying a view")
 	}
@@ -124,9 +128,12 @@ func (c *Catalog) CollMod(ctx context.Context, ns Namespace, mods bson.Raw) (*Co
 		if err := d.lock(coll); err != nil {
 			return err
 		}
-		reply, old, err := ch.collMod(coll, m)
+		reply, old, err := ch.collMod(ctx, coll, m)
 		if err != nil {
 			return err
+		}
+		if m.dryRun {
+			return errNothing
 		}
 		res.Reply = reply
 		o := bson.NewBuilder(nil).Str("collMod", coll.NS.Coll).AppendElems(m.entry(mods)).Finish()
@@ -135,16 +142,19 @@ func (c *Catalog) CollMod(ctx context.Context, ns Namespace, mods bson.Raw) (*Co
 		}
 		return ch.modSeriesView(ctx, ns)
 	})
+	if errors.Is(err, errNothing) {
+		err = nil
+	}
 	res.Future = f
 	return res, err
 }
 
 // collMod changes a collection; old is the o2 of the entry.
-func (ch *change) collMod(c *Collection, m *collMod) (reply, old bson.Raw, err error) {
+func (ch *change) collMod(ctx context.Context, c *Collection, m *collMod) (reply, old bson.Raw, err error) {
 	o2 := bson.NewBuilder(nil)
 	o2.Doc("collectionOptions_old").UUID("uuid", c.UUID).AppendElems(c.Options.Raw).End()
 	out := bson.NewBuilder(nil)
-	if c.Options.Timeseries == nil && (m.series != nil || m.ofSeries) {
+	if c.Options.Timeseries == nil && (m.series != nil || m.ofSeries && !c.Options.Clustered) {
 		return nil, nil, mongoerr.New(mongoerr.InvalidOptions, "option only supported on a time-series collection: %s", m.options)
 	}
 	if m.series != nil {
@@ -155,7 +165,7 @@ func (ch *change) collMod(c *Collection, m *collMod) (reply, old bson.Raw, err e
 		m.options = bson.NewBuilder(nil).AppendElems(m.options).AppendDoc("timeseries", ts.Raw).Finish()
 	}
 	if m.index != nil {
-		if c, err = ch.modIndex(c, m.index, out, o2); err != nil {
+		if c, err = ch.modIndex(ctx, c, m, out, o2); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -190,12 +200,13 @@ func (m *collMod) withValidation(old *CollectionOptions) bson.Raw {
 }
 
 // modIndex does the index part of collMod.
-func (ch *change) modIndex(c *Collection, mod bson.Raw, out, o2 *bson.Builder) (*Collection, error) {
+func (ch *change) modIndex(ctx context.Context, c *Collection, m *collMod, out, o2 *bson.Builder) (*Collection, error) {
+	mod := m.index
 	ix, err := c.modifiedIndex(mod)
 	if err != nil {
 		return nil, err
 	}
-	spec := ix.Spec
+	spec, known := ix.Spec, false
 	o2.Doc("indexOptions_old")
 	for key, v := range mod.Elems() {
 		switch key {
@@ -222,14 +233,22 @@ func (ch *change) modIndex(c *Collection, mod bson.Raw, out, o2 *bson.Builder) (
 				out.Bool("hidden_old", was).Bool("hidden_new", spec.Hidden)
 				o2.Bool("hidden", was)
 			}
-		case "unique", "prepareUnique":
-			return nil, mongoerr.New(mongoerr.InvalidOptions, "collMod of an index's option '%s' is not supported by this version of Cairn", key)
+		case "prepareUnique":
+			if spec, err = spec.prepareUnique(v, out, o2); err != nil {
+				return nil, err
+			}
+			known = true
+		case "unique":
+			if spec, err = ch.makeUnique(ctx, c, ix, spec, v, !m.logged, out); err != nil {
+				return nil, err
+			}
+			known = true
 		default:
 			return nil, mongoerr.New(mongoerr.UnknownField, "BSON field 'collMod.index.%s' is an unknown field.", key)
 		}
 	}
 	o2.End()
-	if spec == ix.Spec {
+	if spec == ix.Spec && !known {
 		return nil, mongoerr.New(mongoerr.InvalidOptions, "no expireAfterSeconds, hidden, unique, or prepareUnique field")
 	}
 	return ch.setIndexSpec(c, ix, spec), nil
@@ -247,6 +266,9 @@ func (c *Collection) modifiedIndex(mod bson.Raw) (*Index, error) {
 	case !name.IsMissing():
 		if name.Type != bson.TypeString {
 			return nil, mongoerr.New(mongoerr.InvalidOptions, "Index name must be a string.")
+		}
+		if name.Str() == c.ClusteredName() && name.Str() != "" {
+			return c.IDIndex(), nil
 		}
 		if ix := c.Index(name.Str()); ix != nil && ix.build == nil {
 			return ix, nil

@@ -137,7 +137,7 @@ func checkBuckets(ns Namespace, opts *CollectionOptions) error {
 	case ns.IsBuckets() && (opts.Timeseries == nil || !opts.Clustered || opts.Validator == nil):
 		return mongoerr.New(mongoerr.InvalidOptions, "%s cannot be made without the time-series collection that it belongs to", ns)
 	case !ns.IsBuckets() && opts.Clustered:
-		return unsupportedOption("clusteredIndex")
+		return opts.checkClustered()
 	}
 	return nil
 }

@@ -24,6 +24,9 @@ type IndexSpec struct {
 	Unique bool
 	Sparse bool
 	Hidden bool
+	// PrepareUnique refuses a key that is there, as Unique does, but some may have been there
+	// twice before.
+	PrepareUnique bool
 	// PartialFilter is nil for an index of all documents.
 	PartialFilter bson.Raw
 	// TTL is set if documents expire ExpireAfter seconds behind the date in the field.
@@ -38,6 +41,10 @@ type IndexSpec struct {
 	// collated says that the specification names a collation, if only the simple one: it does
 	// not take that of its collection.
 	collated bool
+	// clustered says that createIndexes' specification has clustered: true, under the name
+	// asked; both of indexes on _id only.
+	clustered bool
+	asked     string
 }
 
 // plainIDIndexSpec is that of the index every collection has, if it has no collation.
@@ -78,6 +85,8 @@ func ParseIndexSpec(raw bson.Raw) (*IndexSpec, error) {
 		case !keep:
 		case key == "collation":
 			rest.AppendDoc(key, s.Collation.Spec())
+		case key == "expireAfterSeconds": // of any numeric type: it is an int from then on
+			rest.Int32(key, int32(s.ExpireAfter))
 		default:
 			rest.Append(key, v)
 		}
@@ -93,6 +102,9 @@ func ParseIndexSpec(raw bson.Raw) (*IndexSpec, error) {
 	}
 	if isIDKey(s.Key) {
 		return s.checkID(raw)
+	}
+	if s.clustered {
+		return nil, cannotCreate("The option 'clustered' is only allowed with the key { _id: 1 }: %s", raw)
 	}
 	if err := s.check(raw); err != nil {
 		return nil, err
@@ -194,7 +206,12 @@ func (s *IndexSpec) field(raw bson.Raw, key string, v bson.Value, version *int64
 			return false, specType(key, v, "a non-empty object")
 		}
 		return true, nil
-	case "clustered", "columnstoreProjection":
+	case "clustered":
+		if v.Type != bson.TypeBool && !v.IsNumber() {
+			return false, mongoerr.New(mongoerr.TypeMismatch, "The field '%s' has value %s: %s, which is not convertible to bool", key, key, v)
+		}
+		s.clustered = v.Truthy()
+	case "columnstoreProjection":
 		return false, cannotCreate("The index option '%s' is not supported by this version of Cairn", key)
 	default:
 		if slices.Contains(kindOptions, key) {
@@ -214,10 +231,7 @@ func (s *IndexSpec) flag(key string, on bool) (keep bool, err error) {
 	case "hidden":
 		s.Hidden = on
 	case "prepareUnique":
-		if on {
-			return false, cannotCreate("The index option 'prepareUnique' is not supported by this version of Cairn")
-		}
-		return false, nil
+		s.PrepareUnique = on
 	}
 	return on || key == "background" || key == "dropDups", nil
 }
@@ -321,7 +335,7 @@ func isIDKey(key bson.Raw) bool {
 func (s *IndexSpec) checkID(raw bson.Raw) (*IndexSpec, error) {
 	for key, v := range raw.Elems() {
 		switch key {
-		case "key", "name", "v", "ns", "collation", "background":
+		case "key", "name", "v", "ns", "collation", "background", "clustered":
 		case "unique":
 			if v.Truthy() {
 				continue
@@ -332,7 +346,7 @@ func (s *IndexSpec) checkID(raw bson.Raw) (*IndexSpec, error) {
 		}
 	}
 	id := *idIndexSpec(s.Collation)
-	id.collated = s.collated
+	id.collated, id.clustered, id.asked = s.collated, s.clustered, s.Name
 	return &id, nil
 }
 

@@ -29,7 +29,9 @@ type CollectionOptions struct {
 	Expires     bool
 	ExpireAfter int64
 	// Clustered says that the index on _id is not shown: the documents are their own.
-	Clustered bool
+	// ClusteredIndex is its specification {v, key, name, unique}; nil for buckets.
+	Clustered      bool
+	ClusteredIndex bson.Raw
 
 	ViewOn   string // views only
 	Pipeline bson.Array
@@ -52,10 +54,14 @@ func ParseCollectionOptions(raw bson.Raw) (*CollectionOptions, error) {
 		case !keep:
 		case key == "size":
 			b.IntOrLong(key, o.Size)
+		case key == "max":
+			b.IntOrLong(key, o.Max)
 		case key == "collation":
 			b.AppendDoc(key, o.Collation.Spec())
 		case key == "timeseries":
 			b.AppendDoc(key, o.Timeseries.Raw)
+		case key == "clusteredIndex" && o.ClusteredIndex != nil:
+			b.AppendDoc(key, o.ClusteredIndex)
 		default:
 			b.Append(key, v)
 		}
@@ -122,12 +128,9 @@ func (o *CollectionOptions) field(key string, v bson.Value) (keep bool, err erro
 		if !v.Truthy() { // since 4.0 MongoDB takes it in local only
 			return false, unsupportedOption("autoIndexId: false")
 		}
-		return false, nil
+		return true, nil
 	case "clusteredIndex":
-		if v.Type != bson.TypeBool || !v.Bool() { // true is what buckets have
-			return false, unsupportedOption("clusteredIndex")
-		}
-		o.Clustered = true
+		err = o.parseClustered(v)
 	case "timeseries":
 		o.Timeseries, err = parseTimeseries(v)
 	case "expireAfterSeconds":
@@ -147,10 +150,10 @@ func (o *CollectionOptions) check() error {
 		return mongoerr.New(mongoerr.InvalidOptions, "the 'size' field is required when 'capped' is true")
 	case !o.Capped && (o.Size != 0 || o.Max != 0):
 		return mongoerr.New(mongoerr.InvalidOptions, "the 'capped' field needs to be true when either the 'size' or 'max' fields are present")
-	case o.Expires && o.Timeseries == nil:
+	case o.Expires && o.Timeseries == nil && o.ClusteredIndex == nil:
 		return invalidTimeseries("'expireAfterSeconds' is only supported on time-series collections or when the 'clusteredIndex' option is specified")
 	case o.Clustered && o.Timeseries == nil:
-		return unsupportedOption("clusteredIndex")
+		return o.checkClustered()
 	case o.Pipeline != nil && o.ViewOn == "":
 		return mongoerr.New(mongoerr.InvalidOptions, "'pipeline' requires 'viewOn' to also be specified")
 	case o.ViewOn != "" && (o.Capped || o.Validator != nil || o.Temp):

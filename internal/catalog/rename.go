@@ -250,6 +250,8 @@ func (c *Catalog) ConvertToCapped(ctx context.Context, ns Namespace, size int64)
 		return nil, mongoerr.New(mongoerr.CommandNotSupportedOnView, "cannot convert a view to a capped collection")
 	case src == nil:
 		return nil, mongoerr.New(mongoerr.NamespaceNotFound, "source collection %s does not exist", ns)
+	case src.Options.Clustered:
+		return nil, mongoerr.New(mongoerr.InvalidOptions, "cannot convert the clustered collection %s to a capped one", ns)
 	case ns.IsSystem() || ns.IsOplog():
 		return nil, mongoerr.New(mongoerr.InvalidNamespace, "cannot convert the system collection %s", ns)
 	}

@@ -142,7 +142,7 @@ func (r *Replay) collMod(ctx context.Context, ns Namespace, e *oplog.Entry) erro
 		if err := d.lock(c); err != nil {
 			return err
 		}
-		_, old, err := ch.collMod(c, m)
+		_, old, err := ch.collMod(context.Background(), c, m)
 		if mongoerr.Is(err, mongoerr.IndexNotFound) {
 			return errNothing
 		}

@@ -142,7 +142,7 @@ func (s *writeScratch) noteMultikey(ix *Index) {
 func (s *writeScratch) lockUnique(ctx context.Context, u *storage.RecoveryUnit) error {
 	for i := range s.ops {
 		op := &s.ops[i]
-		if !op.ix.Spec.Unique || op.ix.build != nil {
+		if !op.ix.Spec.guards() || op.ix.build != nil {
 			continue
 		}
 		start := len(s.latch)
@@ -161,7 +161,7 @@ func (s *writeScratch) lockUnique(ctx context.Context, u *storage.RecoveryUnit) 
 func (s *writeScratch) checkUnique(c *Collection, u *storage.RecoveryUnit, self storage.RecordID, many bool) error {
 	for i := range s.ops {
 		op := &s.ops[i]
-		if op.remove || !op.ix.Spec.Unique || op.ix.build != nil {
+		if op.remove || !op.ix.Spec.guards() || op.ix.build != nil {
 			continue
 		}
 		key := s.keys.key(op.span)

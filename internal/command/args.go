@@ -108,6 +108,10 @@ func (c *Ctx) checkArgs() error {
 		if i < 0 && cmd.Has(AnyArgs) {
 			continue
 		}
+		if i < 0 && name == "help" && v.Truthy() {
+			c.help = true
+			return nil
+		}
 		if i < 0 {
 			return unknownField(cmd.field(name))
 		}

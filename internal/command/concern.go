@@ -123,6 +123,7 @@ func (c *Ctx) tagsSatisfiable(tags bson.Raw) bool {
 
 func (c *Ctx) writeConcernError(e *mongoerr.Error, timedOut bool) {
 	c.wroteErrors = true
+	c.noteWCE(e.Code)
 	b := c.Reply
 	b.Doc("writeConcernError")
 	b.Int32("code", int32(e.Code)).Str("codeName", e.Code.String()).Str("errmsg", e.Message)
@@ -163,6 +164,10 @@ func (c *Ctx) waitReadConcern() error {
 	if rc.AfterClusterTime > applied {
 		return mongoerr.New(mongoerr.InvalidOptions, "readConcern afterClusterTime value must not be greater than the current clusterTime. Requested clusterTime: { ts: Timestamp(%d, %d) }; current clusterTime: { ts: Timestamp(%d, %d) }",
 			rc.AfterClusterTime.Seconds(), rc.AfterClusterTime.Increment(), applied.Seconds(), applied.Increment())
+	}
+	if rc.AtClusterTime > applied {
+		return mongoerr.New(mongoerr.InvalidOptions, "readConcern atClusterTime value must not be greater than the current clusterTime. Requested clusterTime: { ts: Timestamp(%d, %d) }; current clusterTime: { ts: Timestamp(%d, %d) }",
+			rc.AtClusterTime.Seconds(), rc.AtClusterTime.Increment(), applied.Seconds(), applied.Increment())
 	}
 	if rc.Level == "" || rc.Level == "local" || rc.Level == "available" {
 		return nil // everything applied is already visible

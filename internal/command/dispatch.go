@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -82,6 +83,9 @@ func (c *Ctx) run() (err error) {
 		return mongoerr.New(mongoerr.CommandNotFound, "no such command: '%s'", name)
 	}
 	c.Command = cmd
+	if cmd.Has(Unbuilt) && cmd.Run != nil { // has an error of its own
+		return cmd.Run(c)
+	}
 	if cmd.Has(Unbuilt) {
 		return mongoerr.New(mongoerr.CommandNotSupported, "%s is not supported by Cairn: %s", name, cmd.Note)
 	}
@@ -91,8 +95,17 @@ func (c *Ctx) run() (err error) {
 	if err := c.checkArgs(); err != nil {
 		return err
 	}
+	if c.help {
+		c.Reply.Str("help", "help for: "+cmd.Name+" "+cmd.Help)
+		return nil
+	}
 	if err := c.checkGeneric(); err != nil {
 		return err
+	}
+	if cmd.Has(Hello) {
+		if err := c.keepMetadata(); err != nil {
+			return err
+		}
 	}
 	c.Op = c.Node.Ops.Begin(c.Context, c.start, c.Client.ID(), c.Client.RemoteAddr(), c.Client.Metadata(), c.Generic.LSID)
 	defer c.Op.End()
@@ -110,8 +123,10 @@ func (c *Ctx) run() (err error) {
 		}
 		c.Op.Describe(cmd.Name, ns, c.shown())
 	}
-	if stop, err := c.failCommand(); stop || err != nil {
-		return err
+	if !cmd.Has(Hello) {
+		if stop, err := c.failCommand(); stop || err != nil {
+			return err
+		}
 	}
 	defer c.recoverPanic(&err)
 	if err := c.runInSession(); err != nil {
@@ -122,8 +137,13 @@ func (c *Ctx) run() (err error) {
 	}
 	if c.injectWCE != nil {
 		c.Reply.AppendDoc("writeConcernError", c.injectWCE)
+		code, _ := c.injectWCE.Get("code").AsInt64()
+		c.noteWCE(mongoerr.Code(code))
 	}
-	c.Result.Drop = c.cutReply()
+	if len(c.wceLabels) > 0 {
+		c.Reply.Any("errorLabels", c.wceLabels)
+	}
+	c.Result.Drop = c.Result.Drop || c.cutReply()
 	return nil
 }
 
@@ -158,6 +178,10 @@ func (c *Ctx) recoverPanic(err *error) {
 	}
 }
 
+// takesSnapshot are the readers that take readConcern snapshot; a getMore reads on as its
+// cursor began.
+var takesSnapshot = []string{"aggregate", "distinct", "explain", "find", "getMore"}
+
 // checkGeneric refuses combinations of generic arguments that no command takes.
 func (c *Ctx) checkGeneric() error {
 	g, cmd := &c.Generic, c.Command
@@ -189,7 +213,7 @@ func (c *Ctx) checkGeneric() error {
 	if g.WriteConcern.Given && !cmd.Has(Write) {
 		return mongoerr.New(mongoerr.InvalidOptions, "Command does not support writeConcern")
 	}
-	if g.ReadConcern.Level == "snapshot" && cmd.Has(Read) && cmd.Name != "find" && cmd.Name != "aggregate" && cmd.Name != "distinct" && cmd.Name != "explain" {
+	if g.ReadConcern.Level == "snapshot" && cmd.Has(Read) && !slices.Contains(takesSnapshot, cmd.Name) {
 		return mongoerr.New(mongoerr.InvalidOptions, "Command %s does not support { readConcern: { level: \"snapshot\" } }", cmd.Name)
 	}
 	if err := c.checkMember(); err != nil {
@@ -230,6 +254,9 @@ func (c *Ctx) checkAPI() error {
 	}
 	if g.APIStrict && !c.Command.Has(V1) {
 		return mongoerr.New(mongoerr.APIStrictError, "Provided apiStrict:true, but the command %s is not in API Version 1. Information on supported commands and migrations in API Version 1 can be found at https://dochub.mongodb.org/core/manual-versioned-api", c.Command.Name)
+	}
+	if g.APIDeprecated && c.Command.Has(Deprecated) {
+		return mongoerr.New(mongoerr.APIDeprecationError, "Provided apiDeprecationErrors:true, but the command %s is deprecated in API Version 1", c.Command.Name)
 	}
 	if g.APIStrict {
 		for _, name := range c.Command.Unstable {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,7 +33,7 @@ type failPoint struct {
 var knownFailPoints = []string{"failCommand", "failGetMoreAfterCursorCheckout", "hangBeforeReply", "maxTimeAlwaysTimeOut", "maxTimeNeverTimeOut", "onPrimaryTransactionalWrite", "waitInFindBeforeMakingBatch"}
 
 // builtFailPoints are those of them that have an effect here.
-var builtFailPoints = []string{"failCommand", "maxTimeAlwaysTimeOut", "onPrimaryTransactionalWrite"}
+var builtFailPoints = []string{"failCommand", "failGetMoreAfterCursorCheckout", "maxTimeAlwaysTimeOut", "onPrimaryTransactionalWrite"}
 
 // failCommandFields are the fields of failCommand's data that have an effect here, or,
 // failInternalCommands, are true without one: no command comes from inside.
@@ -65,13 +66,13 @@ func (f *FailPoints) Configure(name string, mode bson.Value, data bson.Raw) (int
 	}
 	switch mode.Type {
 	case bson.TypeString:
-		p.mode = mode.Str()
+		p.mode = strings.Clone(mode.Str()) // the request's bytes are used again
 		if p.mode != "off" && p.mode != "alwaysOn" {
 			return 0, mongoerr.New(mongoerr.BadValue, "unknown mode: %s", p.mode)
 		}
 	case bson.TypeDocument:
 		k, v := mode.Doc().First()
-		p.mode = string(append([]byte(nil), k...))
+		p.mode = strings.Clone(k)
 		switch k {
 		case "times", "skip":
 			n, ok := v.AsInt64()
@@ -157,11 +158,7 @@ func (c *Ctx) failCommand() (stop bool, err error) {
 	if code := data.Get("errorCode"); code.IsNumber() {
 		n, _ := code.AsInt64()
 		e := mongoerr.New(mongoerr.Code(n), "Failing command via 'failCommand' failpoint")
-		if labels := data.Get("errorLabels"); labels.Type == bson.TypeArray {
-			for v := range labels.Doc().Values() {
-				e.Labels = append(e.Labels, v.Str())
-			}
-		} else {
+		if e.Labels = failLabels(data); e.Labels == nil {
 			e.Labels = retryLabels(c, e.Code)
 		}
 		if ex := data.Get("errorExtraInfo"); ex.Type == bson.TypeDocument {
@@ -174,9 +171,46 @@ func (c *Ctx) failCommand() (stop bool, err error) {
 		return true, nil
 	}
 	if wce := data.Get("writeConcernError"); wce.Type == bson.TypeDocument {
-		c.injectWCE = wce.Doc()
+		c.injectWCE, c.injectLabel = wce.Doc(), failLabels(data)
 	}
 	return false, nil
+}
+
+// failLabels returns the errorLabels of failCommand's data, nil if there are none: an
+// empty array is given, and takes all labels away.
+func failLabels(data bson.Raw) []string {
+	given := data.Get("errorLabels")
+	if given.Type != bson.TypeArray {
+		return nil
+	}
+	labels := []string{}
+	for v := range given.Doc().Values() {
+		labels = append(labels, v.Str())
+	}
+	return labels
+}
+
+// noteWCE says which labels the reply gets for its writeConcernError: a retry of a
+// session's write may help after some of them as it does after errors.
+func (c *Ctx) noteWCE(code mongoerr.Code) {
+	if c.wceLabels = c.injectLabel; c.injectLabel == nil {
+		c.wceLabels = retryLabels(c, code)
+	}
+}
+
+// failGetMore carries out a failGetMoreAfterCursorCheckout, which has errorCode and, if the
+// connection is to go, closeConnection.
+func (c *Ctx) failGetMore() error {
+	data := c.Node.Fail.enter("failGetMoreAfterCursorCheckout", func(bson.Raw) bool { return true })
+	if data == nil {
+		return nil
+	}
+	c.Result.Drop = data.Get("closeConnection").Truthy()
+	code, ok := data.Get("errorCode").AsInt64()
+	if !ok {
+		code = int64(mongoerr.InternalError)
+	}
+	return mongoerr.New(mongoerr.Code(code), "Hit the 'failGetMoreAfterCursorCheckout' failpoint")
 }
 
 // failWrite carries out an onPrimaryTransactionalWrite that is to hinder a retryable

@@ -216,10 +216,13 @@ func runGetMore(c *Ctx) error {
 	}
 	c.Node.Counters.GetMore.Add(1)
 	r := &query.GetMoreRequest{NS: query.Namespace{DB: c.DB, Coll: c.ArgStr("collection")}, CursorID: v.Int64(), BatchSize: size,
-		HasBatchSize: given && size > 0, MaxAwait: c.Generic.MaxTime.Milliseconds()}
+		HasBatchSize: given && size > 0, MaxAwait: c.Generic.MaxTime.Milliseconds(), HasMaxAwait: c.Generic.HasMaxTime}
 	// On an awaitData cursor maxTimeMS is how long to wait, not a deadline.
 	op := c.queryOp()
 	op.Deadline, op.MaxTime = time.Time{}, 0
+	if c.Node.Params.TestCommands() {
+		op.AfterCheckOut = c.failGetMore
+	}
 	if err := c.Node.Exec.GetMore(op, r, c.Reply); err != nil {
 		return err
 	}
@@ -283,6 +286,9 @@ func (c *Ctx) aggregateRequest() (*query.AggregateRequest, error) {
 		r.AllowDiskUse = &use
 	}
 	cur := c.ArgDoc("cursor")
+	if c.ArgBool("explain", false) && c.Generic.WriteConcern.Given {
+		return nil, mongoerr.New(mongoerr.FailedToParse, "Aggregation explain does not support the 'writeConcern' option")
+	}
 	if cur == nil && !c.ArgBool("explain", false) && c.Command.Name == "aggregate" {
 		return nil, mongoerr.New(mongoerr.FailedToParse, "The 'cursor' option is required, except for aggregate with the explain argument")
 	}

@@ -17,6 +17,7 @@ type Generic struct {
 	StartTxn      bool
 	StmtID        bson.Value // stmtId or stmtIds
 	MaxTime       time.Duration
+	HasMaxTime    bool
 	Comment       bson.Value
 	ReadConcern   ReadConcern
 	WriteConcern  WriteConcern
@@ -55,7 +56,7 @@ type generic struct {
 // generics is kept sorted by name.
 var generics = []generic{
 	{"$audit", TAny, nil},
-	{"$clusterTime", TObject, func(c *Ctx, v bson.Value) error { c.Generic.ClusterTime = v.Doc(); return nil }},
+	{"$clusterTime", TObject, parseClusterTime},
 	{"$configServerState", TAny, nil},
 	{"$configTime", TTimestamp, nil},
 	{"$db", TString, nil},
@@ -114,6 +115,18 @@ func (g *generic) check(c *Ctx, v bson.Value) error {
 	return g.parse(c, v)
 }
 
+// parseClusterTime checks the form; whose signature it bears does not matter without keys.
+func parseClusterTime(c *Ctx, v bson.Value) error {
+	c.Generic.ClusterTime = v.Doc()
+	switch t := c.Generic.ClusterTime.Get("clusterTime"); {
+	case t.IsMissing():
+		return missingField("$clusterTime.clusterTime")
+	case t.Type != bson.TypeTimestamp:
+		return wrongType("$clusterTime.clusterTime", t.Type, TTimestamp)
+	}
+	return nil
+}
+
 func parseTxnNumber(c *Ctx, v bson.Value) error {
 	n, _ := v.AsInt64()
 	if n < 0 {
@@ -156,7 +169,7 @@ func parseMaxTime(c *Ctx, v bson.Value) error {
 	if n < 0 || n > math.MaxInt32 {
 		return mongoerr.New(mongoerr.BadValue, "%d value for maxTimeMS is out of range [0, 2147483647]", n)
 	}
-	c.Generic.MaxTime = time.Duration(n) * time.Millisecond
+	c.Generic.MaxTime, c.Generic.HasMaxTime = time.Duration(n)*time.Millisecond, true
 	return nil
 }
 

@@ -15,6 +15,8 @@ const (
 	MaxWriteBatchSize   = 100000
 	MaxWireVersion      = 25
 	SessionMinutes      = 30
+	maxClientMetadata   = 1024
+	maxAppName          = 128
 )
 
 var helloArgs = []Arg{
@@ -30,19 +32,37 @@ var helloCommands = []Command{
 	{Name: "isMaster", Aliases: []string{"ismaster"}, Flags: Hello | Exhaust | Quiet, Args: helloArgs, Run: runHello, Help: "The older name of hello."},
 }
 
+// keepMetadata keeps what the client says of itself, before the command begins: a fail
+// point for an application's name meets its first hello too.
+func (c *Ctx) keepMetadata() error {
+	md := c.ArgDoc("client")
+	if md == nil {
+		return nil
+	}
+	if c.Client.Metadata() != nil && !c.Legacy {
+		return mongoerr.New(mongoerr.ClientMetadataCannotBeMutated, "The client metadata document may only be sent in the first hello")
+	}
+	if len(md) > maxClientMetadata {
+		return mongoerr.New(mongoerr.ClientMetadataDocumentTooLarge, "The client metadata document must be less then or equal to %dbytes", maxClientMetadata)
+	}
+	if app := md.Path("application.name"); app.Type == bson.TypeString && len(app.Str()) > maxAppName {
+		return mongoerr.New(mongoerr.ClientMetadataAppNameTooLarge, "The 'application.name' field in the client metadata document must be less then or equal to %d bytes", maxAppName)
+	}
+	c.Client.SetMetadata(md.Clone())
+	return nil
+}
+
+// runHello takes no notice of loadBalanced: a server that is not behind a balancer leaves
+// serviceId out, and the driver says so.
 func runHello(c *Ctx) error {
 	name, _ := c.Body.First()
 	legacy := name != "hello"
-	if c.ArgBool("loadBalanced", false) {
-		return mongoerr.New(354, "The server is being accessed through a load balancer, but it does not support load balancing")
-	}
-	if md := c.ArgDoc("client"); md != nil {
-		if c.Client.Metadata() != nil && !c.Legacy {
-			return mongoerr.New(mongoerr.ClientMetadataCannotBeMutated, "The client metadata document may only be sent in the first hello")
-		}
-		c.Client.SetMetadata(md.Clone())
-	}
 	if err := c.awaitTopology(); err != nil {
+		return err
+	}
+	// After the wait, as in MongoDB: one that is under way when the fail point is set fails too,
+	// and the first hello of a connection has said which application it is of.
+	if stop, err := c.failCommand(); stop || err != nil {
 		return err
 	}
 	b, repl := c.Reply, c.Node.Repl

@@ -236,8 +236,15 @@ func runListIndexes(c *Ctx) error {
 		return err
 	}
 	var docs []bson.Raw
-	for _, ix := range coll.ShownIndexes() {
+	indexes := coll.ShownIndexes()
+	if coll.ClusteredName() != "" {
+		indexes = coll.AllIndexes()
+	}
+	for i, ix := range indexes {
 		raw := ix.Spec.Raw
+		if i == 0 && coll.ClusteredName() != "" {
+			raw = coll.ClusteredSpec()
+		}
 		if series {
 			var ok bool
 			if raw, ok = coll.Options.Timeseries.SeriesIndex(raw); !ok {
@@ -316,6 +323,9 @@ func (n *Node) writeStorageStats(b *bson.Builder, coll *catalog.Collection, scal
 	b.Int32("numOrphanDocs", 0).IntOrLong("storageSize", s.storage/scale).Int32("freeStorageSize", 0).Bool("capped", coll.IsCapped())
 	if coll.IsCapped() {
 		b.IntOrLong("max", coll.Options.Max).IntOrLong("maxSize", coll.Options.Size/scale)
+	}
+	if coll.Options.Clustered {
+		b.Bool("clustered", true)
 	}
 	b.Int32("nindexes", int32(len(coll.ShownIndexes()))).Doc("indexDetails").End().Array("indexBuilds")
 	for _, ix := range coll.ShownIndexes() {

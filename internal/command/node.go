@@ -54,6 +54,8 @@ type Node struct {
 	CheckView func(ns query.Namespace, on string, stages bson.Raw) error
 	// ClearPlans forgets the plans of a collection, or of one shape.
 	ClearPlans func(op *query.OpContext, r *query.FindRequest) error
+	// EachClient calls f for every open connection; nil: there are none to show.
+	EachClient func(f func(Client))
 	// KillCursors closes the cursors of the sessions for which of is true.
 	KillCursors func(of func(lsid bson.Raw) bool)
 	// Fsync makes everything applied so far durable in the engine (a checkpoint).

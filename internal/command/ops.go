@@ -1,6 +1,7 @@
 package command
 
 import (
+	"crypto/sha256"
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/session"
@@ -14,19 +15,16 @@ var opCommands = []Command{
 	{Name: "shutdown", Flags: AdminOnly, Run: runShutdown, Args: []Arg{{"force", TBoolLike, false}, {"timeoutSecs", TNumber, false}}, Help: "Ends the server cleanly."},
 	{Name: "logRotate", Flags: AdminOnly, Run: runLogRotate, Help: "Closes the log file and opens a new one."},
 	{Name: "configureFailPoint", Flags: AdminOnly | TestOnly, Run: runConfigureFailPoint, Args: []Arg{{"mode", TString | TObject, true}, {"data", TObject, false}}, Help: "Makes commands fail on purpose, for tests."},
+	{Name: "testDeprecation", Flags: V1 | Deprecated | TestOnly, Run: runNothing, Help: "Does nothing; a deprecated command of API version 1, for the tests of drivers."},
+	{Name: "testVersion1", Flags: V1 | TestOnly, Run: runNothing, Help: "Does nothing; a command of API version 1, for the tests of drivers."},
+	{Name: "testVersion2", Flags: TestOnly, Run: runNothing, Help: "Does nothing; a command outside API version 1, for the tests of drivers."},
 }
 
 // WriteOp writes one running operation in currentOp's shape.
 func (n *Node) WriteOp(b *bson.Builder, i session.Info) {
-	b.Str("type", "op").Str("host", n.Host.Hostname).Str("desc", "conn"+itoa(i.ConnID)).IntOrLong("connectionId", i.ConnID).Str("client", i.Client)
-	if app := i.Metadata.Path("application.name"); app.Type == bson.TypeString {
-		b.Append("appName", app)
-	}
-	if i.Metadata != nil {
-		b.AppendDoc("clientMetadata", i.Metadata)
-	}
+	n.writeClient(b, i.ConnID, i.Client, i.Metadata)
 	took := n.Clock().Sub(i.Start)
-	b.Bool("active", true).Str("currentOpTime", n.Clock().UTC().Format("2006-01-02T15:04:05.000-07:00")).Int32("opid", i.ID)
+	b.Bool("active", true).Str("currentOpTime", n.opTime()).Int32("opid", i.ID)
 	if i.Killed {
 		b.Bool("killPending", true)
 	}
@@ -45,6 +43,20 @@ func (n *Node) WriteOp(b *bson.Builder, i session.Info) {
 	}
 	b.Int32("numYields", 0).Doc("locks").End().Bool("waitingForLock", false).Doc("lockStats").End().Bool("waitingForFlowControl", false).Doc("flowControlStats").End()
 }
+
+// writeClient appends what $currentOp says of a connection.
+func (n *Node) writeClient(b *bson.Builder, id int64, addr string, metadata bson.Raw) {
+	b.Str("type", "op").Str("host", n.Host.Hostname).Str("desc", "conn"+itoa(id)).IntOrLong("connectionId", id).Str("client", addr)
+	if app := metadata.Path("application.name"); app.Type == bson.TypeString {
+		b.Append("appName", app)
+	}
+	if metadata != nil {
+		b.AppendDoc("clientMetadata", metadata)
+	}
+}
+
+// opTime is the moment that an operation is shown at.
+func (n *Node) opTime() string { return n.Clock().UTC().Format("2006-01-02T15:04:05.000-07:00") }
 
 func opName(cmd string) string {
 	switch cmd {
@@ -78,7 +90,7 @@ func runCurrentOp(c *Ctx) error {
 		return err
 	}
 	c.Reply.Array("inprog")
-	docs, err := c.Node.CurrentOp(nil)
+	docs, err := c.Node.CurrentOp(bson.D("idleConnections", c.Body.Get("$all").Truthy()))
 	if err != nil {
 		return err
 	}
@@ -111,10 +123,22 @@ func (n *Node) CurrentOp(spec bson.Raw) (docs []bson.Raw, err error) {
 			return nil, mongoerr.New(mongoerr.FailedToParse, "Unrecognized option '%s' in $currentOp stage.", k)
 		}
 	}
+	busy := map[int64]bool{}
 	for _, i := range n.Ops.Snapshot() {
 		b := bson.NewBuilder(nil)
 		n.WriteOp(b, i)
 		docs = append(docs, b.Finish())
+		busy[i.ConnID] = true
+	}
+	if spec.Get("idleConnections").Truthy() && n.EachClient != nil {
+		n.EachClient(func(c Client) {
+			if busy[c.ID()] {
+				return
+			}
+			b := bson.NewBuilder(nil)
+			n.writeClient(b, c.ID(), c.RemoteAddr(), c.Metadata())
+			docs = append(docs, b.Bool("active", false).Str("currentOpTime", n.opTime()).Finish())
+		})
 	}
 	if !spec.Get("idleCursors").Truthy() {
 		return docs, nil
@@ -136,6 +160,18 @@ func (n *Node) CurrentOp(spec bson.Raw) (docs []bson.Raw, err error) {
 		docs = append(docs, b.End().Finish())
 	}
 	return docs, nil
+}
+
+// ListSessions returns the documents of $listLocalSessions. Without access control all
+// sessions are of the nameless user, whose digest stands in every uid.
+func (n *Node) ListSessions() (docs []bson.Raw) {
+	nobody := sha256.Sum256(nil)
+	ids, used := n.Sessions.List()
+	for i, id := range ids {
+		b := bson.NewBuilder(nil).Doc("_id").UUID("id", id).Binary("uid", bson.BinaryGeneric, nobody[:]).End()
+		docs = append(docs, b.Date("lastUse", bson.NewDateTime(used[i])).Finish())
+	}
+	return docs
 }
 
 func runKillOp(c *Ctx) error {
@@ -211,6 +247,8 @@ func runLogRotate(c *Ctx) error {
 	}
 	return c.Node.RotateLog()
 }
+
+func runNothing(*Ctx) error { return nil }
 
 func runConfigureFailPoint(c *Ctx) error {
 	_, v := c.Body.First()

@@ -10,19 +10,20 @@ type Flag uint32
 
 // The flags of a row.
 const (
-	AdminOnly Flag = 1 << iota // refused outside the admin database
-	Write                      // takes writeConcern, counted as a write, refused while fsyncLocked
-	Read                       // takes readConcern
-	Hello                      // allowed in OP_QUERY and before the handshake
-	V1                         // part of the stable API version 1
-	NoSession                  // refuses no session arguments but keeps none alive
-	Txn                        // may take txnNumber (retryable or in a transaction)
-	Exhaust                    // may be asked to stream replies
-	Unbuilt                    // known to MongoDB, not built here: CommandNotSupported
-	TestOnly                   // only with enableTestCommands=1
-	Quiet                      // left out of currentOp and the profiler
-	AnyArgs                    // its fields are data: the command checks them itself
-	Secret                     // has a password, which currentOp, the profiler and logs do not show
+	AdminOnly  Flag = 1 << iota // refused outside the admin database
+	Write                       // takes writeConcern, counted as a write, refused while fsyncLocked
+	Read                        // takes readConcern
+	Hello                       // allowed in OP_QUERY and before the handshake
+	V1                          // part of the stable API version 1
+	NoSession                   // refuses no session arguments but keeps none alive
+	Txn                         // may take txnNumber (retryable or in a transaction)
+	Exhaust                     // may be asked to stream replies
+	Unbuilt                     // known to MongoDB, not built here: CommandNotSupported
+	Deprecated                  // in version 1 of the API, for the last time: refused with apiDeprecationErrors
+	TestOnly                    // only with enableTestCommands=1
+	Quiet                       // left out of currentOp and the profiler
+	AnyArgs                     // its fields are data: the command checks them itself
+	Secret                      // has a password, which currentOp, the profiler and logs do not show
 )
 
 // Command is one row of the table.

@@ -1,5 +1,7 @@
 package command
 
+import "github.com/cairndb/cairn/internal/mongoerr"
+
 // The reasons that several rows share. The reply says "<name> is not supported by Cairn: <reason>".
 const (
 	noAuth      = "access control is not built yet"
@@ -75,10 +77,10 @@ var unbuiltCommands = []Command{
 	{Name: "setDefaultRWConcern", Flags: Unbuilt, Note: "the defaults are those of MongoDB 8.0 and fixed", Help: "Sets the default read and write concern."},
 	{Name: "setIndexCommitQuorum", Flags: Unbuilt, Note: noOther, Help: "Changes how many members must have built an index."},
 
-	{Name: "createSearchIndexes", Flags: Unbuilt, Note: noSearch, Help: "Builds search indexes."},
-	{Name: "dropSearchIndex", Flags: Unbuilt, Note: noSearch, Help: "Drops a search index."},
-	{Name: "listSearchIndexes", Flags: Unbuilt, Note: noSearch, Help: "Lists search indexes."},
-	{Name: "updateSearchIndex", Flags: Unbuilt, Note: noSearch, Help: "Changes a search index."},
+	{Name: "createSearchIndexes", Flags: Unbuilt, Note: noSearch, Run: refuseSearch, Help: "Builds search indexes."},
+	{Name: "dropSearchIndex", Flags: Unbuilt, Note: noSearch, Run: refuseSearch, Help: "Drops a search index."},
+	{Name: "listSearchIndexes", Flags: Unbuilt, Note: noSearch, Run: refuseSearch, Help: "Lists search indexes."},
+	{Name: "updateSearchIndex", Flags: Unbuilt, Note: noSearch, Run: refuseSearch, Help: "Changes a search index."},
 
 	{Name: "autoCompact", Flags: Unbuilt, Note: "the engine compacts by itself, always", Help: "Switches compaction in the background on or off."},
 	{Name: "cleanupStructuredEncryptionData", Flags: Unbuilt, Note: noFLE, Help: "Cleans the metadata of encrypted fields."},
@@ -115,3 +117,7 @@ var unbuiltCommands = []Command{
 	{Name: "stopRecordingTraffic", Flags: Unbuilt, Note: noRecording, Help: "Ends the recording of traffic."},
 	{Name: "validateDBMetadata", Flags: Unbuilt, Note: "not built yet", Help: "Checks metadata against the stable API."},
 }
+
+// refuseSearch answers as a MongoDB without a search server does: clients, who may be
+// meant for both, know that error.
+func refuseSearch(*Ctx) error { return mongoerr.NoSearch("") }

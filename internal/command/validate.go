@@ -7,7 +7,8 @@ import (
 
 var validateCommands = []Command{
 	{Name: "validate", Flags: Read, Run: runValidate, Args: []Arg{{"full", TBoolLike, false}, {"repair", TBoolLike, false}, {"metadata", TBoolLike, false},
-		{"checkBSONConformance", TBoolLike, false}, {"background", TBoolLike, false}, {"fixMultikey", TBoolLike, false}, {"enforceFastCount", TBoolLike, false}},
+		{"checkBSONConformance", TBoolLike, false}, {"background", TBoolLike, false}, {"fixMultikey", TBoolLike, false}, {"enforceFastCount", TBoolLike, false},
+		{"scandata", TBoolLike, false}}, // of older clients; the data is always scanned
 		Help: "Checks a collection's documents, indexes and counters against each other."},
 	{Name: "dbHash", Aliases: []string{"dbhash"}, Flags: Read, Run: runDBHash, Args: []Arg{{"collections", TArray, false}}, Help: "Hashes the documents of a database's collections."},
 }
@@ -23,6 +24,9 @@ func runValidate(c *Ctx) error {
 	}
 	if c.ArgBool("repair", false) || c.ArgBool("fixMultikey", false) {
 		return mongoerr.New(mongoerr.CommandNotSupported, "validate does not repair in this version of Cairn: restore a backup, or rebuild the indexes")
+	}
+	if c.ArgBool("background", false) && c.ArgBool("full", false) {
+		return mongoerr.New(mongoerr.InvalidOptions, "Running the validate command with both { background: true } and { full: true } is not supported.")
 	}
 	for _, arg := range []string{"metadata", "checkBSONConformance"} {
 		if c.ArgBool(arg, false) {

@@ -174,6 +174,7 @@ const (
 	NotPrimaryNoSecondaryOk                   Code = 13435
 	NotPrimaryOrSecondary                     Code = 13436
 	OutOfDiskSpace                            Code = 14031
+	SearchNotEnabled                          Code = 31082
 	UnrecognizedStage                         Code = 40324
 	UnknownField                              Code = 40415
 	NotARetryableWriteCommand                 Code = 50768

@@ -437,6 +437,7 @@ var codeNames = []row{
 	{13436, "NotPrimaryOrSecondary"},
 	{14031, "OutOfDiskSpace"},
 	{17280, "OBSOLETE_KeyTooLong"},
+	{31082, "SearchNotEnabled"},
 	{46841, "ClientMarkedKilled"},
 	{50768, "NotARetryableWriteCommand"},
 	{50915, "BackupCursorOpenConflictWithCheckpoint"},

@@ -267,6 +267,9 @@ func (n *Node) wireCommands() {
 			u, err := cfg.FS.GetDiskUsage(cfg.DBPath)
 			return u.UsedBytes, u.TotalBytes, err == nil
 		},
+		EachClient: func(f func(command.Client)) {
+			n.srv.EachConn(func(c *server.Conn) bool { f(c); return true })
+		},
 		KillCursors: func(of func(bson.Raw) bool) {
 			n.local.Cursors().KillIf(func(i query.CursorInfo) bool { return of(i.LSID) })
 		},

@@ -22,3 +22,8 @@ func (s statsProvider) Host() string { return s.n.cmds.Host.Hostname }
 func (s statsProvider) CurrentOp(_ context.Context, spec bson.Raw) ([]bson.Raw, error) {
 	return s.n.cmds.CurrentOp(spec)
 }
+
+// Sessions implements query.StatsProvider.
+func (s statsProvider) Sessions(context.Context) ([]bson.Raw, error) {
+	return s.n.cmds.ListSessions(), nil
+}

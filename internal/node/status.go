@@ -113,6 +113,9 @@ func (n *Node) addParameters() {
 	p.AddInt("ttlMonitorSleepSecs", "seconds between two looks for expired documents", 1, 1<<31-1,
 		func() int64 { every, _ := n.local.TTL(); return int64(every.Seconds()) },
 		func(s int64) { _, on := n.local.TTL(); n.local.SetTTL(time.Duration(s)*time.Second, on) })
+	p.AddInt("minSnapshotHistoryWindowInSeconds", "how long what a snapshot read saw can be read again at its atClusterTime", 0, 1<<31-1,
+		func() int64 { return int64(n.local.SnapshotWindow().Seconds()) },
+		func(s int64) { n.local.SetSnapshotWindow(time.Duration(s) * time.Second) })
 	p.AddInt("journalCommitInterval", "milliseconds that a write may stay unsynced when nobody waits", 1, 500,
 		func() int64 { return n.seq.CommitInterval().Milliseconds() },
 		func(ms int64) { n.seq.SetCommitInterval(time.Duration(ms) * time.Millisecond) })

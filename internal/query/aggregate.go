@@ -49,23 +49,36 @@ func (l *Local) aggregateAll(op *OpContext, r *AggregateRequest) ([]bson.Raw, er
 
 // aggregate parses a pipeline and opens it.
 func (l *Local) aggregate(op *OpContext, r *AggregateRequest) (*pipeSource, error) {
-	h, p, err := l.parseAggregate(op, r)
+	view, err := l.openView(op)
 	if err != nil {
 		return nil, err
 	}
-	if h.view, err = l.openView(op); err != nil {
+	s, err := l.aggregateOn(op, r, view)
+	if err != nil {
+		view.close()
+	}
+	return s, err
+}
+
+// aggregateOn is aggregate on a view, which the source has then.
+func (l *Local) aggregateOn(op *OpContext, r *AggregateRequest, view *view) (*pipeSource, error) {
+	h, p, err := l.parseAggregate(op, r, view)
+	if err != nil {
 		return nil, err
+	}
+	if _, writes := p.Writes(); writes && op.ReadConcern.Level == "linearizable" {
+		name, _ := r.Pipeline[len(r.Pipeline)-1].First()
+		return nil, mongoerr.New(mongoerr.InvalidOptions, "Command aggregate does not support { readConcern: { level: \"linearizable\" } } :: caused by :: %s cannot be used with a 'linearizable' read concern level", name)
 	}
 	it, err := h.open(op.Ctx, r.NS, p, 0, r.Hint)
 	if err != nil {
-		h.view.close()
 		return nil, err
 	}
 	s := &pipeSource{h: h, it: it, env: p.Env(), durable: needsDurable(op)}
 	if _, writes := p.Writes(); writes { // written by the time of the reply, no documents come
 		d, err := it.Next(op.Ctx)
 		if err != nil {
-			s.close()
+			it.Close() // its error says no more
 			return nil, err
 		}
 		s.ahead = d.Clone()
@@ -74,9 +87,9 @@ func (l *Local) aggregate(op *OpContext, r *AggregateRequest) (*pipeSource, erro
 }
 
 // parseAggregate parses r's pipeline with a host of its own.
-func (l *Local) parseAggregate(op *OpContext, r *AggregateRequest) (*host, *pipeline.Pipeline, error) {
+func (l *Local) parseAggregate(op *OpContext, r *AggregateRequest, view *view) (*host, *pipeline.Pipeline, error) {
 	t := &target{ns: r.NS}
-	if v := l.cat.Pin(); r.NS.Coll != "" {
+	if v := view.version(l); r.NS.Coll != "" {
 		t.coll, t.view = v.Lookup(r.NS), v.View(r.NS)
 	}
 	coll, err := t.collation(r.Collation)
@@ -90,7 +103,7 @@ func (l *Local) parseAggregate(op *OpContext, r *AggregateRequest) (*host, *pipe
 	if err != nil {
 		return nil, nil, err
 	}
-	h := &host{l: l, op: op, bypass: r.BypassValidation, coll: coll}
+	h := &host{l: l, op: op, view: view, bypass: r.BypassValidation, coll: coll}
 	sc.env.Interrupt = h.interrupt
 	o := &pipeline.Options{NS: pipeline.Namespace(r.NS), Expr: sc.pc, Env: sc.env, Host: h, AllowDiskUse: r.AllowDiskUse == nil || *r.AllowDiskUse, APIStrict: op.APIStrict}
 	specs := make([]bson.Raw, len(r.Pipeline)) // the request's bytes end before the cursor does
@@ -110,7 +123,7 @@ func (h *host) open(ctx context.Context, ns Namespace, p *pipeline.Pipeline, dep
 	if p.HasSource() || ns.Coll == "" {
 		return p.Run(nil)
 	}
-	t := h.l.resolve(ns)
+	t := h.l.resolveAt(h.view, ns)
 	if t.view != nil {
 		if depth >= maxViewDepth {
 			return nil, mongoerr.New(165, "View depth too deep or view cycle detected; maximum depth is %d", maxViewDepth)
@@ -263,7 +276,7 @@ func (s *pipeSource) clusterTime() bson.Timestamp {
 	if s.h.view.snap == nil {
 		return 0
 	}
-	return bson.Timestamp(s.h.view.snap.Mark().TS)
+	return s.h.view.ts
 }
 
 func (s *pipeSource) fill(op *OpContext, b *batch) (bool, error) {

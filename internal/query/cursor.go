@@ -146,14 +146,23 @@ func (c *Cursors) checkOut(op *OpContext, id int64, ns Namespace) (*Cursor, erro
 
 func sameSession(op *OpContext, cur *Cursor) error {
 	switch {
-	case cur.LSID == nil && op.LSID == nil, bytes.Equal(cur.LSID, op.LSID):
+	case cur.LSID == nil && op.LSID == nil, bytes.Equal(cur.LSID, op.LSID), equalSessions(cur.LSID, op.LSID):
 		return nil
+	case cur.LSID != nil && op.LSID != nil && bson.Equal(cur.LSID.Get("id"), op.LSID.Get("id")):
+		return nil // one of them has the user's digest too, as that of a retryable write
 	case cur.LSID == nil:
 		return mongoerr.New(50737, "Cannot run getMore on cursor %d, which was not created in a session, in session %s", cur.ID, sessionText(op.LSID))
 	case op.LSID == nil:
 		return mongoerr.New(50736, "Cannot run getMore on cursor %d, which was created in session %s, without an lsid", cur.ID, sessionText(cur.LSID))
 	}
 	return mongoerr.New(50738, "Cannot run getMore on cursor %d, which was created in session %s, in session %s", cur.ID, sessionText(cur.LSID), sessionText(op.LSID))
+}
+
+// equalSessions compares ids, and users where both lsids name them: a command with a txnNumber
+// has its session with the user that its record holds, and the getMore of its cursor without.
+func equalSessions(a, b bson.Raw) bool {
+	same := func(field string) bool { return bytes.Equal(a.Get(field).Data, b.Get(field).Data) }
+	return a != nil && b != nil && same("id") && (!a.Has("uid") || !b.Has("uid") || same("uid"))
 }
 
 func sessionText(lsid bson.Raw) string {

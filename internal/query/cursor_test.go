@@ -250,7 +250,7 @@ func TestReadConcerns(t *testing.T) {
 		t.Fatalf("snapshot read gave %d documents, %v", len(docs)+len(rest), err)
 	}
 	op = newOp()
-	op.ReadConcern.Level, op.ReadConcern.AtClusterTime = "snapshot", at
+	op.ReadConcern.Level, op.ReadConcern.AtClusterTime = "snapshot", at-1
 	if err := s.Find(op, &FindRequest{NS: testNS}, bson.NewBuilder(nil)); !mongoerr.Is(err, mongoerr.SnapshotTooOld) {
 		t.Fatalf("read in the past: %v", err)
 	}

@@ -18,7 +18,15 @@ func (l *Local) Distinct(op *OpContext, r *DistinctRequest, out *bson.Builder) e
 	if strings.HasPrefix(r.Key, "$") || strings.IndexByte(r.Key, 0) >= 0 {
 		return mongoerr.New(mongoerr.BadValue, "Illegal distinct key: %s", r.Key)
 	}
-	t := l.resolve(r.NS)
+	view, err := l.openView(op)
+	if err != nil {
+		return err
+	}
+	defer view.close()
+	if view.snap != nil {
+		op.ReadConcern.AtClusterTime = view.ts // that of a view's pipeline too
+	}
+	t := l.resolveAt(view, r.NS)
 	coll, err := t.collation(r.Collation)
 	if err == nil {
 		err = coll.Err()
@@ -31,24 +39,23 @@ func (l *Local) Distinct(op *OpContext, r *DistinctRequest, out *bson.Builder) e
 		return l.distinctOnView(op, r, d, out)
 	}
 	if t.coll != nil {
-		if err := l.distinct(op, r, t, d); err != nil {
+		if err := l.distinct(op, r, t, view, d); err != nil {
 			return err
 		}
 	}
-	return d.append(out)
+	if err := d.append(out); err != nil || view.snap == nil {
+		return err
+	}
+	out.Timestamp("atClusterTime", view.ts)
+	return nil
 }
 
-func (l *Local) distinct(op *OpContext, r *DistinctRequest, t *target, d *distinctValues) error {
+func (l *Local) distinct(op *OpContext, r *DistinctRequest, t *target, view *view, d *distinctValues) error {
 	q, full, sc, err := l.countQuery(op, &CountRequest{NS: r.NS, Query: r.Query, Hint: r.Hint}, t, d.coll)
 	if err != nil {
 		return err
 	}
 	q.CountOnly, q.NeedRecord = false, true
-	view, err := l.openView(op)
-	if err != nil {
-		return err
-	}
-	defer view.close()
 	o := l.execOptions(op, sc, full, view)
 	if s := plan.DistinctPlan(q, t.indexes, r.Key); s != nil {
 		return l.distinctScan(op, r, t, exec.New(t.x, s, o), d)

@@ -88,6 +88,7 @@ type GetMoreRequest struct {
 	BatchSize    int64
 	HasBatchSize bool
 	MaxAwait     int64 // maxTimeMS of getMore on a tailable awaitData cursor, 0: one second
+	HasMaxAwait  bool  // getMore has a maxTimeMS, maybe 0
 }
 
 // KillCursorsRequest closes cursors.
@@ -251,6 +252,7 @@ type BulkOp struct {
 // BulkWriteRequest is the bulkWrite command of 8.0.
 type BulkWriteRequest struct {
 	NSInfo           []Namespace
+	NSErrors         []error // of those whose collectionUUID is another's, in their place; may be nil
 	Ops              []BulkOp
 	Unordered        bool
 	ErrorsOnly       bool

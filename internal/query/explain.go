@@ -61,7 +61,7 @@ func (l *Local) explainable(op *OpContext, r *ExplainRequest) (*explained, *Aggr
 	var err error
 	switch {
 	case r.Find != nil:
-		if e.t, err = l.resolveFind(&r.Find.NS, r.Find.UUID); err != nil {
+		if e.t, err = l.resolveFind(nil, &r.Find.NS, r.Find.UUID); err != nil {
 			return nil, nil, err
 		}
 		if e.t.view != nil {
@@ -403,7 +403,7 @@ func (e *explained) executionStats(out *bson.Builder, verbosity string) {
 // explainAggregate explains a pipeline: the find that it begins with and the stages
 // that are left; a pipeline that is nothing but a find looks like one.
 func (l *Local) explainAggregate(op *OpContext, r *ExplainRequest, out *bson.Builder) error {
-	h, p, err := l.parseAggregate(op, r.Aggregate)
+	h, p, err := l.parseAggregate(op, r.Aggregate, nil)
 	if err != nil {
 		return err
 	}

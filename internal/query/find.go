@@ -22,44 +22,52 @@ func (l *Local) Find(op *OpContext, r *FindRequest, out *bson.Builder) error {
 	if done, err := l.findPoint(op, r, out); done || err != nil {
 		return err
 	}
-	t, err := l.resolveFind(&r.NS, r.UUID)
-	if err != nil {
-		return err
-	}
-	if err := CheckUUID(l.cat.Pin(), r.NS, t.coll, r.CollectionUUID); err != nil {
-		return err
-	}
-	coll, err := t.collation(r.Collation)
-	if err != nil {
-		return err
-	}
-	if t.view != nil {
-		return l.findOnView(op, r, t, out)
-	}
-	if id, ok := r.pointRead(); ok && t.coll != nil && t.idIndex() != nil && op.ReadConcern.Level != "snapshot" && t.isPoint(id, coll) {
-		return l.findByID(op, r, t.coll, id, coll, out)
-	}
-	q, full, sc, err := l.findQuery(op, r, t, coll)
-	if err != nil {
-		return err
-	}
-	if t.coll == nil {
-		appendCursor(out, "firstBatch", func() {}, 0, r.NS)
-		return nil
-	}
 	view, err := l.openView(op)
 	if err != nil {
 		return err
+	}
+	held, err := l.find(op, r, view, out)
+	if !held {
+		view.close()
+	}
+	return err
+}
+
+// find is Find on a view; held says that a cursor, or what was one, has taken it.
+func (l *Local) find(op *OpContext, r *FindRequest, view *view, out *bson.Builder) (held bool, err error) {
+	t, err := l.resolveFind(view, &r.NS, r.UUID)
+	if err != nil {
+		return false, err
+	}
+	if err := CheckUUID(view.version(l), r.NS, t.coll, r.CollectionUUID); err != nil {
+		return false, err
+	}
+	coll, err := t.collation(r.Collation)
+	if err != nil {
+		return false, err
+	}
+	if t.view != nil {
+		return false, l.findOnView(op, r, t, out)
+	}
+	if id, ok := r.pointRead(); ok && t.coll != nil && t.idIndex() != nil && op.ReadConcern.Level != "snapshot" && t.isPoint(id, coll) {
+		return false, l.findByID(op, r, t.coll, id, coll, out)
+	}
+	q, full, sc, err := l.findQuery(op, r, t, coll)
+	if err != nil {
+		return false, err
+	}
+	if t.coll == nil {
+		appendCursor(out, "firstBatch", func() {}, 0, r.NS)
+		return false, nil
 	}
 	o := l.execOptions(op, sc, full, view)
 	o.NoDiskUse = r.AllowDiskUse != nil && !*r.AllowDiskUse
 	x, err := l.start(op, t, q, o)
 	if err != nil {
-		view.close()
-		return err
+		return false, err
 	}
-	src := &findSource{l: l, x: x, count: t.coll.Count, view: view, showRecordID: r.ShowRecordID, tailable: r.Tailable, await: r.AwaitData, majority: needsDurable(op)}
-	return l.firstBatch(op, src, cursorSpec{ns: r.NS, limit: firstLimit(r.HasBatchSize, r.BatchSize), single: r.SingleBatch,
+	src := &findSource{l: l, x: x, count: t.coll.Count, view: view, showRecordID: r.ShowRecordID && !r.ReturnKey, tailable: r.Tailable, await: r.AwaitData, majority: needsDurable(op)}
+	return true, l.firstBatch(op, src, cursorSpec{ns: r.NS, limit: firstLimit(r.HasBatchSize, r.BatchSize), single: r.SingleBatch,
 		noTimeout: r.NoTimeout, tailable: r.Tailable, await: r.AwaitData}, out)
 }
 
@@ -221,6 +229,9 @@ func (l *Local) findQuery(op *OpContext, r *FindRequest, t *target, coll *collat
 	}
 	if t.coll != nil && t.coll.IsOplog() {
 		q.RecordIDField = "ts"
+	}
+	if t.coll != nil && t.coll.ClusteredName() != "" {
+		q.Clustered = t.indexes[0]
 	}
 	if err := r.checkTailable(t); err != nil {
 		return nil, nil, nil, err
@@ -399,31 +410,6 @@ func (l *Local) cached(t *target, q *plan.Query, s *plan.Solution, o exec.Option
 		return trial.Winner.Plan, nil
 	}
 	return x
-}
-
-// view is what a read sees: the latest state, or a snapshot that it holds.
-type view struct{ snap *storage.Snapshot }
-
-func (v *view) close() {
-	if v != nil && v.snap != nil {
-		v.snap.Close() // a second close does nothing
-	}
-}
-
-// openView opens what the read concern asks for.
-func (l *Local) openView(op *OpContext) (*view, error) {
-	if op.ReadConcern.Level != "snapshot" {
-		return &view{}, nil
-	}
-	s, err := l.eng.Snapshot()
-	if err != nil {
-		return nil, err
-	}
-	if at := op.ReadConcern.AtClusterTime; at != 0 && bson.Timestamp(s.Mark().TS) > at {
-		s.Close()
-		return nil, mongoerr.New(mongoerr.SnapshotTooOld, "Read timestamp %s is older than the oldest available timestamp.", plan.Text(bson.V(at)))
-	}
-	return &view{s}, nil
 }
 
 // needsDurable reports whether nothing that is returned may be lost in a crash.

@@ -79,6 +79,14 @@ func (h *host) CurrentOp(ctx context.Context, spec bson.Raw) ([]bson.Raw, error)
 	return h.l.stats.CurrentOp(ctx, spec)
 }
 
+// Sessions implements pipeline.Host.
+func (h *host) Sessions(ctx context.Context) ([]bson.Raw, error) {
+	if h.l.stats == nil {
+		return nil, mongoerr.New(mongoerr.CommandNotSupported, "sessions cannot be listed here")
+	}
+	return h.l.stats.Sessions(ctx)
+}
+
 // IndexStats implements pipeline.Host.
 func (h *host) IndexStats(_ context.Context, ns pipeline.Namespace) ([]bson.Raw, error) {
 	t := h.l.resolve(Namespace(ns))

@@ -37,6 +37,8 @@ type LocalOptions struct {
 type StatsProvider interface {
 	CollStats(ctx context.Context, ns Namespace, spec bson.Raw) (bson.Raw, error)
 	CurrentOp(ctx context.Context, spec bson.Raw) ([]bson.Raw, error)
+	// Sessions makes those of $listLocalSessions.
+	Sessions(ctx context.Context) ([]bson.Raw, error)
 	// Host is the server's name and port, as $indexStats shows it.
 	Host() string
 }
@@ -65,6 +67,7 @@ type Local struct {
 	ttl      *ttlMonitor
 	ids      *idSource
 	series   openBuckets
+	past     history
 
 	plans struct {
 		sync.RWMutex
@@ -94,6 +97,7 @@ func NewLocal(o LocalOptions) *Local {
 	if l.sessions == nil {
 		l.sessions = noSessions{}
 	}
+	l.past.window = DefaultSnapshotWindow
 	l.plans.byUUID = map[bson.UUID]*planned{}
 	l.life, l.end = context.WithCancel(context.Background())
 	l.ttl = newTTLMonitor(l, o.TTLInterval)
@@ -112,6 +116,7 @@ func (l *Local) Close() {
 	l.end()
 	l.tasks.Wait()
 	l.cursors.KillIf(func(CursorInfo) bool { return true })
+	l.past.clear()
 }
 
 // Cursors is the registry of open cursors.
@@ -125,6 +130,7 @@ func (l *Local) reapCursors() {
 		case <-l.life.Done():
 			return
 		case now := <-tick.C:
+			l.past.expire(now)
 			if n := l.cursors.Reap(now); n > 0 {
 				l.logger.Info("closed idle cursors", "count", n)
 			}

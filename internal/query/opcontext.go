@@ -41,6 +41,10 @@ type OpContext struct {
 	// FromMigrate marks the entries of this operation's writes (chunk migration).
 	FromMigrate bool
 
+	// AfterCheckOut is called when a getMore has its cursor; its error ends the cursor. nil is
+	// none: it is for fail points.
+	AfterCheckOut func() error
+
 	// LastOp is set by writes to the OpTime of their newest unit; the command room
 	// waits for the write concern at it and reports it as operationTime.
 	LastOp OpTime

@@ -37,7 +37,7 @@ func (s *findSource) clusterTime() bson.Timestamp {
 	if s.view.snap == nil {
 		return 0
 	}
-	return bson.Timestamp(s.view.snap.Mark().TS)
+	return s.view.ts
 }
 
 func (s *findSource) fill(op *OpContext, b *batch) (bool, error) {
@@ -158,7 +158,13 @@ func (l *Local) GetMore(op *OpContext, r *GetMoreRequest, out *bson.Builder) err
 	if err != nil {
 		return err
 	}
-	if r.MaxAwait > 0 && !cur.AwaitData {
+	if op.AfterCheckOut != nil {
+		if err := op.AfterCheckOut(); err != nil {
+			l.cursors.checkIn(cur, true)
+			return err
+		}
+	}
+	if (r.MaxAwait > 0 || r.HasMaxAwait) && !cur.AwaitData {
 		l.cursors.checkIn(cur, false)
 		return mongoerr.New(mongoerr.BadValue, "cannot set maxTimeMS on getMore command for a non-awaitData cursor")
 	}

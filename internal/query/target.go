@@ -18,12 +18,16 @@ type target struct {
 	indexes []*plan.Index
 	cache   *plan.Cache
 	version uint64
+	past    bool // of the catalog of a view
 }
 
-// resolve looks a namespace up.
-func (l *Local) resolve(ns Namespace) *target {
-	v := l.cat.Pin()
-	t := &target{ns: ns, coll: v.Lookup(ns)}
+// resolve looks a namespace up in the present catalog.
+func (l *Local) resolve(ns Namespace) *target { return l.resolveAt(nil, ns) }
+
+// resolveAt looks a namespace up in the catalog of a view, nil for the present one.
+func (l *Local) resolveAt(at *view, ns Namespace) *target {
+	v := at.version(l)
+	t := &target{ns: ns, coll: v.Lookup(ns), past: at != nil && at.past != nil}
 	if ns.IsOplog() {
 		t.coll = l.cat.Oplog()
 	}
@@ -36,16 +40,16 @@ func (l *Local) resolve(ns Namespace) *target {
 }
 
 // resolveFind is resolve for a request that may name a collection by UUID.
-func (l *Local) resolveFind(ns *Namespace, id *bson.UUID) (*target, error) {
+func (l *Local) resolveFind(at *view, ns *Namespace, id *bson.UUID) (*target, error) {
 	if id == nil {
-		return l.resolve(*ns), nil
+		return l.resolveAt(at, *ns), nil
 	}
-	coll := l.cat.Pin().ByUUID(*id)
+	coll := at.version(l).ByUUID(*id)
 	if coll == nil || coll.NS.DB != ns.DB {
 		return nil, mongoerr.New(mongoerr.NamespaceNotFound, "Unable to resolve UUID %s in database %s", *id, ns.DB)
 	}
 	ns.Coll = coll.NS.Coll
-	t := &target{ns: *ns, coll: coll}
+	t := &target{ns: *ns, coll: coll, past: at != nil && at.past != nil}
 	l.prepare(t)
 	return t, nil
 }
@@ -68,6 +72,10 @@ func CheckUUID(v *catalog.Version, ns Namespace, coll *catalog.Collection, want 
 
 // prepare fills in what plans need, made once for each version of a collection.
 func (l *Local) prepare(t *target) {
+	if t.past && l.cat.Pin().ByUUID(t.coll.UUID) != t.coll && !t.coll.IsOplog() {
+		t.indexes, t.cache, t.version, t.x = l.planPast(t.coll)
+		return
+	}
 	l.plans.RLock()
 	p := l.plans.byUUID[t.coll.UUID]
 	l.plans.RUnlock()
@@ -98,6 +106,19 @@ func (l *Local) plan(c *catalog.Collection, old *planned) *planned {
 	}
 	l.plans.Unlock()
 	return p
+}
+
+// planPast describes a collection as it was. What became of it since, and of its indexes, is
+// nothing to those who read it at that time.
+func (l *Local) planPast(c *catalog.Collection) ([]*plan.Index, *plan.Cache, uint64, *exec.Collection) {
+	var indexes []*plan.Index
+	for _, ix := range c.Indexes() {
+		d := l.describe(c, ix)
+		d.Ref.(*exec.Index).Dropped = func() bool { return false }
+		indexes = append(indexes, d)
+	}
+	x := &exec.Collection{NS: c.NS.String(), Records: c, Capped: c.IsCapped(), Check: func() error { return nil }}
+	return indexes, &plan.Cache{}, 0, x
 }
 
 // maxPlanned is how many collections are described before dropped ones are looked for.
@@ -171,8 +192,12 @@ func (t *target) hint(v bson.Value) (*plan.Index, int, error) {
 	case bson.TypeMissing:
 		return nil, 0, nil
 	case bson.TypeString:
+		name := v.Str()
+		if t.coll != nil && name == t.coll.ClusteredName() {
+			name = t.coll.IDIndex().Spec.Name
+		}
 		for _, ix := range t.indexes {
-			if ix.Name == v.Str() && !ix.Hidden && ix.Special == "" {
+			if ix.Name == name && !ix.Hidden && ix.Special == "" {
 				return ix, 0, nil
 			}
 		}

@@ -79,7 +79,7 @@ func (l *Local) ExpireTTL(ctx context.Context, now time.Time) {
 	for _, db := range v.Databases() {
 		for _, c := range v.Collections(db) {
 			if c.Options.Expires {
-				n, err := l.expireBuckets(ctx, c, now)
+				n, err := l.expireClustered(ctx, c, now)
 				l.ttl.deleted.Add(n)
 				if err != nil && ctx.Err() == nil {
 					l.logger.Error("TTL round failed", "namespace", c.NS.String(), "error", err)
@@ -102,6 +102,16 @@ func (l *Local) ExpireTTL(ctx context.Context, now time.Time) {
 		}
 	}
 	l.ttl.passes.Add(1)
+}
+
+// expireClustered deletes what is expired by the time in its _id.
+func (l *Local) expireClustered(ctx context.Context, c *catalog.Collection, now time.Time) (int64, error) {
+	if c.Options.Timeseries != nil {
+		return l.expireBuckets(ctx, c, now)
+	}
+	spec := *c.IDIndex().Spec
+	spec.ExpireAfter = c.Options.ExpireAfter
+	return l.expire(ctx, c.NS, &spec, "_id", now)
 }
 
 // expireBuckets deletes the buckets of a time-series collection whose newest measurement is

@@ -564,6 +564,10 @@ func (u *updateOp) upsertDocument() (bson.Raw, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Empty timestamps are those of a replacement, and filled in; what operators and
+	// pipelines put there stays empty.
+	defer func(was bool) { u.op.KeepEmptyTS = was }(u.op.KeepEmptyTS)
+	u.op.KeepEmptyTS = true
 	return u.l.storable(u.op, u.l.withID(u.op, doc))
 }
 

@@ -28,12 +28,16 @@ func (u *updateOp) compilePipeline(stages bson.Array) (func(bson.Raw) (bson.Raw,
 	if err != nil {
 		return nil, err
 	}
-	p, err := pipeline.Parse(specs, &pipeline.Options{NS: pipeline.Namespace(u.ns), Expr: sc.pc, Env: sc.env, AllowDiskUse: true, NoWrites: true})
+	o := &pipeline.Options{NS: pipeline.Namespace(u.ns), Expr: sc.pc, Env: sc.env, AllowDiskUse: true, NoWrites: true}
+	p, err := pipeline.Parse(specs, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.Optimize(); err != nil {
-		return nil, err
+	if p.Optimize() != nil {
+		// A constant cannot be folded: that is an error of the documents that come to it.
+		if p, err = pipeline.Parse(specs, o); err != nil {
+			return nil, err
+		}
 	}
 	return func(doc bson.Raw) (bson.Raw, error) {
 		it, err := p.Run(&oneDocument{doc})
@@ -44,6 +48,18 @@ func (u *updateOp) compilePipeline(stages bson.Array) (func(bson.Raw) (bson.Raw,
 		next, err := it.Next(u.op.Ctx)
 		return next.Clone(), err
 	}, nil
+}
+
+// CheckStages refuses names in an update's pipeline that no stage has: as in MongoDB the
+// whole command fails then, before its first statement. All else that is wrong with a
+// pipeline is an error of its statement.
+func CheckStages(pipeline bson.Raw) error {
+	for v := range pipeline.Values() {
+		if name, _ := v.Doc().First(); v.Type == bson.TypeDocument && v.Doc().Len() == 1 && !isStage(name) {
+			return mongoerr.New(mongoerr.UnrecognizedStage, "Unrecognized pipeline stage name: '%s'", name)
+		}
+	}
+	return nil
 }
 
 // isStage reports whether aggregation knows a stage of that name.

@@ -1,6 +1,9 @@
 package session
 
 import (
+	"bytes"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -89,4 +92,16 @@ func (s *Sessions) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.mu.last)
+}
+
+// List returns the sessions with the time of their last use, in the order of their ids.
+func (s *Sessions) List() ([]bson.UUID, []time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := slices.SortedFunc(maps.Keys(s.mu.last), func(a, b bson.UUID) int { return bytes.Compare(a[:], b[:]) })
+	used := make([]time.Time, len(ids))
+	for i, id := range ids {
+		used[i] = s.mu.last[id]
+	}
+	return ids, used
 }

@@ -17,6 +17,7 @@ type Snapshot struct {
 	prev  *Snapshot
 	next  *Snapshot
 	done  atomic.Bool
+	bare  bool // not registered: for reads only
 }
 
 // snapshotRegistry knows the open snapshots, oldest first.
@@ -37,6 +38,24 @@ func (e *Engine) Snapshot() (*Snapshot, error) {
 	// Registered before it is taken: a writer that looks at OldestSnapshot
 	// after its batch was applied sees every snapshot that may lack the batch.
 	e.snapshots.add(s, &e.appliedIndex)
+	s.db = e.db.NewSnapshot()
+	m, err := e.readMark(s.db)
+	if err != nil {
+		_ = s.Close() // the read's error says more
+		return nil, err
+	}
+	s.mark = m
+	return s, nil
+}
+
+// ReadSnapshot is Snapshot for reads alone: a unit must not depend on it. Nothing is kept of
+// later writers because of it, so it may be held for minutes. Close it before the engine.
+func (e *Engine) ReadSnapshot() (*Snapshot, error) {
+	if e.closed.Load() {
+		return nil, ErrClosed
+	}
+	s := &Snapshot{e: e, bare: true}
+	e.readSnapshots.Add(1)
 	s.db = e.db.NewSnapshot()
 	m, err := e.readMark(s.db)
 	if err != nil {
@@ -74,6 +93,10 @@ func (s *Snapshot) NewCursor(lower, upper []byte) Cursor {
 func (s *Snapshot) Close() error {
 	if !s.done.CompareAndSwap(false, true) {
 		return nil
+	}
+	if s.bare {
+		s.e.readSnapshots.Add(-1)
+		return convErr(s.db.Close())
 	}
 	oldest, any := s.e.snapshots.remove(s)
 	s.e.latches.prune(oldest, any)

@@ -63,7 +63,7 @@ func (e *Engine) Stats() Stats {
 		Journal: e.journal.Stats(), Failure: e.fail.err(),
 	}
 	e.snapshots.mu.Lock()
-	s.OpenSnapshots = e.snapshots.n
+	s.OpenSnapshots = e.snapshots.n + int(e.readSnapshots.Load())
 	if e.snapshots.first != nil {
 		s.OldestIndex = e.snapshots.first.floor
 	}
@@ -105,5 +105,7 @@ func (e *Engine) Compact(t Table) error {
 		return err
 	}
 	lower, upper := t.Bounds()
+	e.pressure.urgent.Add(1)
+	defer e.pressure.urgent.Add(-1)
 	return convErr(e.db.Compact(context.Background(), lower, upper, true))
 }

@@ -45,7 +45,7 @@ func sections() ([]section, error) {
 			return entry{name: r.Name, since: r.Since, help: r.Help, missing: r.Status == expr.Missing}
 		})},
 		{"Index kinds", "Indexes with a collation need its tables, see QUERY.md. Without them they are kept as the kinds below are.",
-			"`CannotCreateIndex` 67 for `clustered` and for a unique one; any other is *kept*: checked, filled in, listed, dumped and restored with all its options, named in the `note` of " +
+			"`CannotCreateIndex` 67 for a unique one; any other is *kept*: checked, filled in, listed, dumped and restored with all its options, named in the `note` of " +
 				"createIndexes' reply, without entries and used by no plan. A hint at it, `$text`, `$near`, `$nearSphere` and `$geoNear` give MongoDB's error for an index that is not there", indexKinds()},
 		{"Server parameters", "", "`InvalidOptions` 72", params},
 		{"Command line options", "Of `cairn serve`, and of a link named `mongod`. Every other option or setting of mongod is refused by name with exit code 2.", "", options()},
@@ -153,7 +153,7 @@ func indexKinds() []entry {
 		{"2d", "2.0", "on points of a plane", index(bson.D("a", "2d"))},
 		{"2dsphere", "2.4", "on GeoJSON", index(bson.D("a", "2dsphere"))},
 		{"wildcard", "4.2", "on all paths below one", index(bson.D("a.$**", 1))},
-		{"clustered", "5.3", "the collection itself is ordered by _id", index(bson.D("_id", 1), "clustered", true, "unique", true)},
+		{"clustered", "5.3", "what create's `clusteredIndex` made; the records keep their own order below an index on _id", index(bson.D("_id", 1), "clustered", true, "unique", true)},
 		{"with a collation", "3.4", "in the order of a language", index(a, "collation", bson.D("locale", "de"))},
 	}, func(spec bson.Raw) error {
 		s, err := catalog.ParseIndexSpec(spec)

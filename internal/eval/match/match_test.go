@@ -102,6 +102,8 @@ func TestMatch(t *testing.T) {
 		{`{"$expr":{"$eq":["$a","$b"]}}`, `{"a":1,"b":1}`, true},
 		// references and odd names
 		{`{"a":{"$ref":"c","$id":1}}`, `{"a":{"$ref":"c","$id":1}}`, true},
+		{`{"a":{"$elemMatch":{"$id":1}}}`, `{"a":[{"$ref":"c","$id":1}]}`, true},
+		{`{"a":{"$elemMatch":{"$ref":"d","b":1}}}`, `{"a":[{"$ref":"c","$id":1,"b":1}]}`, false},
 		{`{"":1}`, `{"":1}`, true},
 		{`{"a":{}}`, `{"a":{}}`, true},
 	} {

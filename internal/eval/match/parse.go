@@ -45,8 +45,9 @@ func (p *parser) document(d bson.Raw) (Node, error) {
 	for key, v := range d.Elems() {
 		var n Node
 		var err error
+		dbRef := p.inner && (key == "$ref" || key == "$id" || key == "$db") // a DBRef's field, in an $elemMatch
 		switch {
-		case strings.HasPrefix(key, "$"):
+		case strings.HasPrefix(key, "$") && !dbRef:
 			n, err = p.topLevel(key, v)
 		case isOperatorDocument(v, false):
 			err = p.field(NewPath(key), bson.Raw(v.Data), &and.Kids)

@@ -251,6 +251,11 @@ func (r *run) modify(m modifier, key string, v bson.Value, inArray bool) {
 			r.copy(key, v)
 		}
 	case put:
+		// Only an insert may make such a field at the top; below it all may.
+		if top := r.path[0]; top[0] == '$' && !r.in.Insert {
+			r.fail(mongoerr.New(mongoerr.DollarPrefixedFieldName, "The dollar ($) prefixed field '%s' in '%s' is not valid for storage.", top, r.fullPath()))
+			return
+		}
 		r.changed = true
 		r.copy(key, next)
 	case drop:

@@ -78,12 +78,6 @@ func parseReplacement(d bson.Raw, o Options) (*Update, error) {
 	case o.HasArrayFilters:
 		return nil, failedToParse("arrayFilters may not be specified for replacement-syle updates")
 	}
-	for k := range d.Elems() {
-		if strings.HasPrefix(k, "$") {
-			return nil, mongoerr.New(mongoerr.DollarPrefixedFieldName, "The dollar ($) prefixed field '%s' in '%s' is not allowed in the context of "+
-				"an update's replacement document. Consider using an aggregation pipeline with $replaceWith.", k, k)
-		}
-	}
 	return &Update{kind: Replacement, replace: d}, nil
 }
 
@@ -171,16 +165,9 @@ func (p *parser) path(path string) ([]string, error) {
 				}
 				p.used[id] = true
 			}
-		case part[0] == '$' && !dbRefField(parts, i):
-			return nil, mongoerr.New(mongoerr.DollarPrefixedFieldName, "The dollar ($) prefixed field '%s' in '%s' is not valid for storage.", part, path)
 		}
 	}
 	return parts, nil
-}
-
-// dbRefField reports whether a part below the top is one of a DBRef's.
-func dbRefField(parts []string, i int) bool {
-	return i > 0 && (parts[i] == "$ref" || parts[i] == "$id" || parts[i] == "$db")
 }
 
 func (p *parser) arrayFilters() error {

@@ -106,6 +106,9 @@ func (u *Update) Apply(doc bson.Raw, in *Input) (Result, error) {
 	case Operators:
 		next, changed, err = u.operators(doc, in)
 	case Replacement:
+		if !in.Insert {
+			err = checkReplacement(u.replace)
+		}
 		next = u.replacement(doc, in)
 	default:
 		if next, err = u.pipeline(doc); err == nil {
@@ -195,6 +198,18 @@ func (u *Update) replacement(old bson.Raw, in *Input) bson.Raw {
 		doc = stampEmpty(doc, in.Timestamp)
 	}
 	return withID(doc, old.Get("_id"))
+}
+
+// checkReplacement refuses fields that start with a dollar sign at the top of a document
+// that replaces another; an upsert may insert them.
+func checkReplacement(d bson.Raw) error {
+	for k := range d.Elems() {
+		if k != "" && k[0] == '$' {
+			return mongoerr.New(mongoerr.DollarPrefixedFieldName, "The dollar ($) prefixed field '%s' in '%s' is not allowed in the context of "+
+				"an update's replacement document. Consider using an aggregation pipeline with $replaceWith.", k, k)
+		}
+	}
+	return nil
 }
 
 // withID puts the _id, doc's own or else id, in front.

@@ -80,6 +80,8 @@ type Host interface {
 	PlanCacheStats(ctx context.Context, ns Namespace) ([]bson.Raw, error)
 	// CurrentOp returns the running operations.
 	CurrentOp(ctx context.Context, spec bson.Raw) ([]bson.Raw, error)
+	// Sessions returns {_id: {id, uid}, lastUse} for each session that is kept alive.
+	Sessions(ctx context.Context) ([]bson.Raw, error)
 }
 
 // Options of parsing and running a pipeline.

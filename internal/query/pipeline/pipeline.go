@@ -201,11 +201,11 @@ func parsePipeline(specs []bson.Raw, o *Options, where place, depth int) (*Pipel
 		}
 		name, arg := spec.First()
 		row := rowOf(name)
-		if name == "$geoNear" { // as where there is no index for it
-			return nil, mongoerr.New(mongoerr.IndexNotFound, "$geoNear requires a 2d or 2dsphere index, but none were found")
-		}
-		if row == nil || row.Status != expr.Implemented {
+		if row == nil || row.Status != expr.Implemented && row.refuse == nil {
 			return nil, mongoerr.New(mongoerr.UnrecognizedStage, "Unrecognized pipeline stage name: '%s'", name)
+		}
+		if row.refuse != nil {
+			return nil, row.refuse(name)
 		}
 		if err := ps.checkPlace(row, spec, i, len(specs)); err != nil {
 			return nil, err

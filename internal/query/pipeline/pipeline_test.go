@@ -185,6 +185,8 @@ func (h *memHost) IndexStats(context.Context, Namespace) ([]bson.Raw, error) {
 	return []bson.Raw{bson.D("name", "_id_")}, nil
 }
 
+func (h *memHost) Sessions(context.Context) ([]bson.Raw, error) { return nil, nil }
+
 func (h *memHost) CurrentOp(context.Context, bson.Raw) ([]bson.Raw, error) {
 	return []bson.Raw{bson.D("op", "command")}, nil
 }

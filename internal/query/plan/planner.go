@@ -37,6 +37,9 @@ type Query struct {
 	// RecordIDField is the top-level field whose value is the record id: "ts" in the
 	// oplog, whose ids are timestamps. Empty elsewhere.
 	RecordIDField string
+	// Clustered is the index whose order is the natural one of the collection; nil for the
+	// order of the records.
+	Clustered *Index
 	// Collation is the operation's; Filter and Sort carry it already.
 	Collation *collate.Collator
 }
@@ -56,6 +59,9 @@ func Plan(q *Query, indexes []*Index) ([]*Solution, error) {
 	if q.Min != nil || q.Max != nil {
 		return q.planMinMax()
 	}
+	if q.Clustered != nil && q.HintNatural != 0 && !q.sorted() {
+		return []*Solution{q.clusteredScan()}, nil
+	}
 	if q.HintNatural != 0 || q.Tailable || q.RecordIDField != "" {
 		return []*Solution{q.collScan()}, nil
 	}
@@ -66,6 +72,9 @@ func Plan(q *Query, indexes []*Index) ([]*Solution, error) {
 		return ix.Special != "" || ix.Hidden || !Implies(q.Filter, ix.Partial)
 	})
 	sols := q.indexed(usable)
+	if len(sols) == 0 && q.Clustered != nil && !q.sorted() {
+		sols = append(sols, q.clusteredScan())
+	}
 	if len(sols) == 0 {
 		sols = append(sols, q.collScan())
 	}
@@ -125,6 +134,12 @@ func (q *Query) collScan() *Solution {
 		recordBounds(n, q.RecordIDField, conjuncts(q.Filter))
 	}
 	return q.finish(n, false, q.HintNatural != 0 && !q.sorted())
+}
+
+// clusteredScan is collScan in the order of a clustered collection.
+func (q *Query) clusteredScan() *Solution {
+	n := ixscan(q.Clustered, allBounds(q.Clustered), q.HintNatural < 0, nil)
+	return q.aboveScan(n, conjuncts(q.Filter), true)
 }
 
 func nonTrivial(n match.Node) match.Node { return conjunction(conjuncts(n)) }
