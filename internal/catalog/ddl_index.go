@@ -332,7 +332,7 @@ func (ch *change) fillOne(c *Collection, ix *Index, id storage.RecordID, doc bso
 	if err := s.addKeys(&plain, doc, 0, false); err != nil {
 		return err
 	}
-	if unique {
+	if unique && ix.Spec.Unique { // one that prepares for it may have keys twice
 		if err := s.checkUnique(c, ch.u, id, false); err != nil {
 			return unwrapDoc(err)
 		}

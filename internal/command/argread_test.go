@@ -71,7 +71,6 @@ var nothingToDo = map[string]string{
 	"hello.hangUpOnStepDown":                                "one member does not step down",
 	"hello.hostInfo":                                        "the client's word on itself, beside its metadata",
 	"hello.internalClient":                                  "wire versions of other members are of no use to one member",
-	"hello.loadBalanced":                                    "a server without a balancer leaves serviceId out, and the driver says so",
 	"hello.speculativeAuthenticate":                         "a hint: a server without the field in its reply is asked by saslStart",
 	"listCollections.authorizedCollections":                 "without access control every collection is authorized",
 	"listDatabases.authorizedDatabases":                     "without access control every database is authorized",
