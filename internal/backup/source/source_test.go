@@ -342,6 +342,8 @@ func TestTailSurvivesRestarts(t *testing.T) {
 				tl.waitFor(n)
 				d.close()
 				d.start()
+				for c.Ping(t.Context(), nil) != nil { // finds the connections gone, so that the insert need not
+				}
 			}
 			insert(t, c, n, 30)
 			tl.waitFor(n + 30)
