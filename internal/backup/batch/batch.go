@@ -49,6 +49,9 @@ func (p *pool) get(n int) []byte {
 func (p *pool) put(b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if cap(b) > keepBytes {
+		return
+	}
 	for p.bytes+cap(b) > keepBytes {
 		least := -1
 		for i, f := range p.free {
