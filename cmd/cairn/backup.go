@@ -22,6 +22,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/cairndb/cairn"
+	"github.com/cairndb/cairn/internal/backup/batch"
 	"github.com/cairndb/cairn/internal/backup/pitr"
 	"github.com/cairndb/cairn/internal/backup/pitr/chain"
 	"github.com/cairndb/cairn/internal/backup/pitr/results"
@@ -34,7 +35,7 @@ const (
 	exitGap         = 3   // oplog is lost; the gap was recorded
 	exitDamage      = 4   // damage, or a restored server that is not as it must be
 	exitRefused     = 5   // the moment cannot be restored, the server is another one, or nobody confirmed
-	exitRepoLocked  = 6   // another process holds the repository's lock
+	exitRepoLocked  = 6   // another process holds the repository's lock, or ours could not be kept
 	exitInterrupted = 130 // a signal
 )
 
@@ -167,7 +168,7 @@ func backupExit(err error) int {
 		return exitDamage
 	case errors.As(err, &not), errors.As(err, &src):
 		return exitRefused
-	case errors.As(err, &locked):
+	case errors.As(err, &locked), errors.Is(err, repo.ErrLockLost):
 		return exitRepoLocked
 	}
 	return exitFailure
@@ -261,7 +262,8 @@ func (f *backupFlags) env(ctx context.Context, n needs) (*pitr.Env, func() error
 	if n == needsRepo || uri == "" {
 		return e, r.Close, nil
 	}
-	if e.Client, err = connectBackup(uri); err != nil {
+	e.Dialer = new(batch.Dialer)
+	if e.Client, err = connectBackup(uri, e.Dialer); err != nil {
 		return nil, nil, errors.Join(err, r.Close())
 	}
 	return e, func() error {
@@ -271,11 +273,12 @@ func (f *backupFlags) env(ctx context.Context, n needs) (*pitr.Env, func() error
 	}, nil
 }
 
-func connectBackup(uri string) (*mongo.Client, error) {
-	o := options.Client().ApplyURI(uri).SetAppName("cairn backup").SetServerSelectionTimeout(20 * time.Second)
+func connectBackup(uri string, d *batch.Dialer) (*mongo.Client, error) {
+	o := options.Client().ApplyURI(uri).SetAppName("cairn backup").SetServerSelectionTimeout(20 * time.Second).SetDialer(d)
 	if err := o.Validate(); err != nil {
 		return nil, &exitError{exitUsage, fmt.Errorf("the connection string: %w", err)}
 	}
+	tool.PollServers(o)
 	return mongo.Connect(o)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
+	"github.com/cairndb/cairn/internal/backup/batch"
 	"github.com/cairndb/cairn/internal/backup/pitr"
 	"github.com/cairndb/cairn/internal/backup/pitr/chain"
 	"github.com/cairndb/cairn/internal/backup/pitr/results"
@@ -93,7 +94,8 @@ func (b *serverBackup) run(ctx context.Context, uri string) (err error) {
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	var client *mongo.Client
-	if client, err = connectBackup(uri); err != nil {
+	dialer := new(batch.Dialer)
+	if client, err = connectBackup(uri, dialer); err != nil {
 		return err
 	}
 	defer func() {
@@ -101,7 +103,7 @@ func (b *serverBackup) run(ctx context.Context, uri string) (err error) {
 		defer cancel()
 		err = errors.Join(err, client.Disconnect(ctx))
 	}()
-	e := &pitr.Env{Repo: r, Client: client, Workers: 2, Tool: "cairn " + version, Say: func(format string, args ...any) { b.log.Info(fmt.Sprintf(format, args...)) }}
+	e := &pitr.Env{Repo: r, Client: client, Dialer: dialer, Workers: 2, Tool: "cairn " + version, Say: func(format string, args ...any) { b.log.Info(fmt.Sprintf(format, args...)) }}
 	every, _ := chain.ParseDuration(b.s.FullEvery) // checked at the start; "" is never
 	runner, err := e.NewRunner(pitr.RunOptions{Every: time.Duration(b.s.Seconds) * time.Second, FullEvery: every, FullOnGap: true})
 	if err != nil {

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -60,6 +61,12 @@ func (ch *change) finishBuild(c *Collection, b *buildState) (touched []suspect, 
 	} else {
 		return nil, err
 	}
+	ch.complete(c, b)
+	return touched, nil
+}
+
+// complete makes the indexes of a build readable.
+func (ch *change) complete(c *Collection, b *buildState) {
 	indexes := append([]*Index(nil), c.indexes...)
 	for i, ix := range indexes {
 		if ix.build == nil || ix.build.uuid != b.uuid {
@@ -75,7 +82,6 @@ func (ch *change) finishBuild(c *Collection, b *buildState) (touched []suspect, 
 	}
 	ch.u.DropIdent(b.side.Table)
 	ch.put(c.withIndexes(indexes))
-	return touched, nil
 }
 
 // drainLast does the remaining side rows inside the unit.
@@ -96,7 +102,7 @@ func (ch *change) drainLast(c *Collection, b *buildState) (touched []suspect, er
 		default:
 			ix.Store.Put(ch.u, op.key, op.id, op.bits)
 			if ix.Spec.Unique {
-				touched = append(touched, suspect{op.ident, append([]byte(nil), op.key...)})
+				touched = append(touched, suspect{ident: op.ident, key: bytes.Clone(op.key)})
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -132,7 +133,7 @@ func (d *drainer) do(op sideOp) {
 	}
 	d.ws.Set(entry, op.bits)
 	if ix.Spec.Unique {
-		d.put = append(d.put, suspect{op.ident, append([]byte(nil), op.key...)})
+		d.put = append(d.put, suspect{ident: op.ident, key: bytes.Clone(op.key)})
 	}
 }
 

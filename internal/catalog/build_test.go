@@ -92,8 +92,14 @@ func TestUniqueBuildUnderWriters(t *testing.T) {
 }
 
 func TestUniqueBuildFails(t *testing.T) {
-	n := newNode(t)
-	n.fillColl("db.c", 1000)
+	for name, count := range map[string]int{"beside writers": 1000, "at once": smallCount - 1} {
+		t.Run(name, func(t *testing.T) { testUniqueBuildFails(t, count) })
+	}
+}
+
+func testUniqueBuildFails(t *testing.T, count int) {
+	n := openNode(t, vfs.NewMem())
+	n.fillColl("db.c", count)
 	n.must(n.insert("db.c", bson.D("_id", "twice", "u", 17)))
 	_, err := n.CreateIndexes(ctx, nss("db.c"), []bson.Raw{bson.D("key", bson.D("u", 1), "name", "u_1", "unique", true)})
 	e, _ := mongoerr.As(err)
@@ -111,6 +117,39 @@ func TestUniqueBuildFails(t *testing.T) {
 	_, err = n.CreateIndexes(ctx, nss("db.c"), []bson.Raw{bson.D("key", bson.D("u", 1), "name", "u_1", "unique", true)})
 	n.must(err)
 	n.checkAll()
+	f := follower(t, n.entries())
+	sameState(t, "follower", f.dump(), n.dump())
+	n = n.reopen()
+	n.checkAll()
+	if ix := n.Pin().Lookup(nss("db.c")).Index("u_1"); ix == nil || ix.Building() {
+		t.Error("the index is gone after a restart")
+	}
+	n.close()
+}
+
+// TestSmallBuildEntries: a build that is done at once has the entries of any other.
+func TestSmallBuildEntries(t *testing.T) {
+	n := newNode(t)
+	n.fillColl("db.c", 10)
+	before := len(n.entries())
+	res, err := n.CreateIndexes(ctx, nss("db.c"), []bson.Raw{bson.D("key", bson.D("x", 1), "name", "x_1"), bson.D("key", bson.D("u", -1), "name", "u_-1")})
+	n.must(err)
+	var names []string
+	for _, e := range n.entries()[before:] {
+		o := e.Get("o").Doc()
+		name, _ := o.First()
+		names = append(names, name)
+		if k := o.Get("indexes").Doc().Len(); k != 2 {
+			t.Errorf("entry of %d indexes: %s", k, e)
+		}
+	}
+	if fmt.Sprint(names) != "[startIndexBuild commitIndexBuild]" || res.Future == nil || res.After != 3 {
+		t.Errorf("entries %v, result %+v", names, res)
+	}
+	n.checkAll()
+	if len(n.Builds()) != 0 {
+		t.Error("a build is left")
+	}
 }
 
 // pausedBuild starts a build that stops in the middle of its scan; go on by closing the channel.
@@ -120,7 +159,7 @@ func pausedBuild(n *node, ns string, spec bson.Raw) (*buildState, func()) {
 	n.must(err)
 	parsed, err := ParseIndexSpec(spec)
 	n.must(err)
-	b, _, err := n.planIndexes(d, nss(ns), []*IndexSpec{parsed}, &CreateIndexesResult{})
+	b, _, err := n.planIndexes(d, nss(ns), []*IndexSpec{parsed}, &CreateIndexesResult{}, false)
 	n.must(err)
 	d.end()
 	return b, func() { n.startBuild(b) }

@@ -74,7 +74,7 @@ func (c *Catalog) tryCreateIndexes(ctx context.Context, ns Namespace, specs []*I
 	if err != nil {
 		return nil, err
 	}
-	build, wait, err := c.planIndexes(d, ns, specs, res)
+	build, wait, err := c.planIndexes(d, ns, specs, res, lenient != nil)
 	d.end()
 	if err != nil || wait != nil {
 		return wait, err
@@ -99,8 +99,9 @@ func (c *Catalog) tryCreateIndexes(ctx context.Context, ns Namespace, specs []*I
 }
 
 // planIndexes finds out what is to be built. Indexes of an empty collection are made
-// here; otherwise the build is registered.
-func (c *Catalog) planIndexes(d *ddl, ns Namespace, specs []*IndexSpec, res *CreateIndexesResult) (build, wait *buildState, err error) {
+// here, and those of a small one unless the build is to be lenient; otherwise the build is
+// registered.
+func (c *Catalog) planIndexes(d *ddl, ns Namespace, specs []*IndexSpec, res *CreateIndexesResult, lenient bool) (build, wait *buildState, err error) {
 	v := c.Pin()
 	if v.View(ns) != nil {
 		return nil, nil, onView(ns)
@@ -137,7 +138,47 @@ func (c *Catalog) planIndexes(d *ddl, ns Namespace, specs []*IndexSpec, res *Cre
 		build, err = ch.startBuild(coll, c.opt.NewUUID(), todo)
 		return err
 	})
-	return build, nil, err
+	if err != nil || lenient || coll.Count() > smallCount || coll.DataSize() > smallBytes {
+		return build, nil, err
+	}
+	err = d.buildNow(build)
+	res.Future = d.last
+	return nil, nil, err
+}
+
+// A collection of at most so many documents and bytes has its indexes built at once, while
+// its writers wait some milliseconds: a build beside them flushes the engine, which takes longer.
+const (
+	smallCount = 500
+	smallBytes = 1 << 20
+)
+
+// buildNow does a build that was just registered inside the unit of its commit, as recovery
+// does that meets the commit of one whose tables it has not. The collection is locked, so
+// there are no side rows.
+func (d *ddl) buildNow(b *buildState) error {
+	err := d.unit(func(ch *change) error {
+		c := ch.e.v.ByUUID(b.coll)
+		o := buildEntry("commitIndexBuild", c, b).Finish()
+		if err := ch.fill(c, c.buildIndexes(b), true); err != nil {
+			return err
+		}
+		ch.complete(c, b)
+		return ch.log(c, c.NS, c.UUID, o, nil)
+	})
+	if err == nil {
+		b.finish(d.last, nil)
+		return nil
+	}
+	aerr := d.unit(func(ch *change) error {
+		_, err := d.abortBuild(ch, ch.e.v.ByUUID(b.coll), b, err)
+		return err
+	})
+	b.finish(nil, err)
+	if aerr != nil {
+		err = errors.Join(err, aerr)
+	}
+	return err
 }
 
 func (d *ddl) createForIndexes(ns Namespace, res *CreateIndexesResult) (coll *Collection, err error) {
@@ -291,7 +332,7 @@ func (ch *change) fillOne(c *Collection, ix *Index, id storage.RecordID, doc bso
 	if err := s.addKeys(&plain, doc, 0, false); err != nil {
 		return err
 	}
-	if unique {
+	if unique && ix.Spec.Unique { // one that prepares for it may have keys twice
 		if err := s.checkUnique(c, ch.u, id, false); err != nil {
 			return unwrapDoc(err)
 		}

@@ -38,7 +38,7 @@ func openNode(t testing.TB, fs vfs.FS, change ...func(*Options)) *node {
 }
 
 func tryOpenNode(t testing.TB, fs vfs.FS, change ...func(*Options)) (n *node, err error) {
-	eng, err := storage.Open(storage.Options{Dir: "data", FS: fs, CacheBytes: 8 << 20, CheckpointInterval: -1})
+	eng, err := storage.Open(storage.Options{Dir: "data", FS: fs, CacheBytes: 8 << 20, CheckpointInterval: -1, IngestBytes: 1 << 10})
 	if err != nil {
 		return nil, err
 	}

@@ -54,6 +54,8 @@ func ParseCollectionOptions(raw bson.Raw) (*CollectionOptions, error) {
 		case !keep:
 		case key == "size":
 			b.IntOrLong(key, o.Size)
+		case key == "max":
+			b.IntOrLong(key, o.Max)
 		case key == "collation":
 			b.AppendDoc(key, o.Collation.Spec())
 		case key == "timeseries":

@@ -49,7 +49,7 @@ type replayWrite struct {
 // relaxed notes keys of unique indexes that are there twice for now.
 func (r *Replay) relaxed(c *Collection) func(*Index, []byte) {
 	return func(ix *Index, key []byte) {
-		r.suspects = append(r.suspects, replaySuspect{c.UUID, suspect{ix.Store.Ident, bytes.Clone(key)}})
+		r.suspects = append(r.suspects, replaySuspect{c.UUID, suspect{ident: ix.Store.Ident, key: bytes.Clone(key)}})
 	}
 }
 

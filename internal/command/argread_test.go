@@ -57,6 +57,7 @@ var handsOn = map[string]string{"create": "catalog", "createIndexes": "catalog",
 
 // nothingToDo are arguments that are accepted, and why there is nothing to act on.
 var nothingToDo = map[string]string{
+	"hello.loadBalanced":                                    "the reply has no serviceId, which tells the driver that there is no load balancer",
 	"abortTransaction.recoveryToken":                        "there are no transactions: the command always fails",
 	"commitTransaction.recoveryToken":                       "there are no transactions: the command always fails",
 	"applyOps.allowAtomic":                                  "operations have not been atomic since 4.4; the servers ignore it too",
@@ -70,7 +71,6 @@ var nothingToDo = map[string]string{
 	"hello.hangUpOnStepDown":                                "one member does not step down",
 	"hello.hostInfo":                                        "the client's word on itself, beside its metadata",
 	"hello.internalClient":                                  "wire versions of other members are of no use to one member",
-	"hello.loadBalanced":                                    "a server without a balancer leaves serviceId out, and the driver says so",
 	"hello.speculativeAuthenticate":                         "a hint: a server without the field in its reply is asked by saslStart",
 	"listCollections.authorizedCollections":                 "without access control every collection is authorized",
 	"listDatabases.authorizedDatabases":                     "without access control every database is authorized",

@@ -465,10 +465,11 @@ func (c *Ctx) bulkWriteRequest() (*query.BulkWriteRequest, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := c.checkTarget(ns, &argIndex{}, d); err != nil {
+		err = c.checkTarget(ns, &argIndex{}, d)
+		if err != nil && !mongoerr.Is(err, mongoerr.CollectionUUIDMismatch) {
 			return nil, err
 		}
-		r.NSInfo = append(r.NSInfo, ns)
+		r.NSInfo, r.NSErrors = append(r.NSInfo, ns), append(r.NSErrors, err)
 	}
 	if cur := c.ArgDoc("cursor"); cur != nil {
 		if r.BatchSize, r.HasBatchSize = cursorBatchSize(cur); r.BatchSize < 0 {

@@ -60,6 +60,10 @@ func (l *Local) bulkOp(op *OpContext, r *BulkWriteRequest, i int) (*WriteReply, 
 		return nil, mongoerr.New(mongoerr.BadValue, "BulkWrite ops entry %v has an invalid nsInfo index.", i)
 	}
 	ns := r.NSInfo[o.NSIndex]
+	if r.NSErrors != nil && r.NSErrors[o.NSIndex] != nil {
+		e, _ := mongoerr.As(r.NSErrors[o.NSIndex])
+		return &WriteReply{Errors: []WriteError{{0, e}}}, nil
+	}
 	ids, first := op.StmtIDs, op.StmtID
 	defer func() { op.StmtIDs, op.StmtID = ids, first }()
 	if op.HasTxn {

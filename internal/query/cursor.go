@@ -148,6 +148,8 @@ func sameSession(op *OpContext, cur *Cursor) error {
 	switch {
 	case cur.LSID == nil && op.LSID == nil, bytes.Equal(cur.LSID, op.LSID), equalSessions(cur.LSID, op.LSID):
 		return nil
+	case cur.LSID != nil && op.LSID != nil && bson.Equal(cur.LSID.Get("id"), op.LSID.Get("id")):
+		return nil // one of them has the user's digest too, as that of a retryable write
 	case cur.LSID == nil:
 		return mongoerr.New(50737, "Cannot run getMore on cursor %d, which was not created in a session, in session %s", cur.ID, sessionText(op.LSID))
 	case op.LSID == nil:

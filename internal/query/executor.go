@@ -252,6 +252,7 @@ type BulkOp struct {
 // BulkWriteRequest is the bulkWrite command of 8.0.
 type BulkWriteRequest struct {
 	NSInfo           []Namespace
+	NSErrors         []error // of those whose collectionUUID is another's, in their place; may be nil
 	Ops              []BulkOp
 	Unordered        bool
 	ErrorsOnly       bool

@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,6 +34,7 @@ type history struct {
 	mu     sync.Mutex
 	kept   []*pastState // oldest first
 	window time.Duration
+	dead   []*storage.Snapshot // to be closed once mu is free
 }
 
 // SetSnapshotWindow changes how long the states of snapshot reads are kept; 0 keeps none.
@@ -52,14 +54,10 @@ func (l *Local) SnapshotWindow() time.Duration {
 
 // latest returns a view of the present state.
 func (h *history) latest(l *Local, now time.Time) (*view, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if n := len(h.kept); n > 0 && h.kept[n-1].snap.Index() == l.eng.Applied().Index && h.kept[n-1].cat == l.cat.Pin() {
-		h.kept[n-1].used = now
-		return h.view(h.kept[n-1]), nil
+	if v := h.newest(l.cat.Pin(), l.eng.Applied().Index, now); v != nil {
+		return v, nil
 	}
 	// The catalog that is pinned before and behind the snapshot is that of the snapshot.
-	var p *pastState
 	for {
 		cat := l.cat.Pin()
 		snap, err := l.eng.ReadSnapshot()
@@ -67,43 +65,69 @@ func (h *history) latest(l *Local, now time.Time) (*view, error) {
 			return nil, err
 		}
 		if l.cat.Pin() == cat {
-			p = &pastState{snap: snap, cat: cat, used: now}
-			break
+			return h.keep(&pastState{snap: snap, cat: cat, used: now}), nil
 		}
 		if err := snap.Close(); err != nil {
 			return nil, err
 		}
 	}
-	if h.window > 0 {
-		p.refs++
-		h.kept = append(h.kept, p)
-		if len(h.kept) > maxPast {
-			h.drop(1)
-		}
+}
+
+// newest returns a view of the newest kept state if it is that of cat and of the entry index.
+func (h *history) newest(cat *catalog.Version, index uint64, now time.Time) *view {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if n := len(h.kept); n > 0 && h.kept[n-1].snap.Index() == index && h.kept[n-1].cat == cat {
+		h.kept[n-1].used = now
+		return h.view(h.kept[n-1])
 	}
-	return h.view(p), nil
+	return nil
+}
+
+// keep adds a state, in its place among those of readers that were faster, and returns a view of it.
+func (h *history) keep(p *pastState) *view {
+	h.mu.Lock()
+	defer h.unlock()
+	v := h.view(p)
+	if h.window <= 0 {
+		return v
+	}
+	i := len(h.kept)
+	for i > 0 && h.kept[i-1].snap.Index() > p.snap.Index() {
+		i--
+	}
+	p.refs++
+	h.kept = slices.Insert(h.kept, i, p)
+	if len(h.kept) > maxPast {
+		h.drop(1)
+	}
+	return v
 }
 
 // at returns a view of the state at ts, nil if it is not kept.
 func (h *history) at(ctx context.Context, l *Local, ts bson.Timestamp) (*view, error) {
+	v := h.before(ts)
+	if v == nil || v.ts == ts {
+		return v, nil
+	}
+	if same, err := l.quiet(ctx, v.ts, ts); !same || err != nil {
+		v.close()
+		return nil, err
+	}
+	v.ts = ts
+	return v, nil
+}
+
+// before returns a view of the newest kept state that is not newer than ts.
+func (h *history) before(ts bson.Timestamp) *view {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i := len(h.kept) - 1; i >= 0; i-- {
-		p := h.kept[i]
-		have := bson.Timestamp(p.snap.Mark().TS)
-		if have > ts {
-			continue
+		if bson.Timestamp(h.kept[i].snap.Mark().TS) <= ts {
+			return h.view(h.kept[i])
 		}
-		if have < ts {
-			if same, err := l.quiet(ctx, have, ts); !same || err != nil {
-				return nil, err
-			}
-		}
-		v := h.view(p)
-		v.ts = ts
-		return v, nil
 	}
-	return nil, nil
+	return nil
 }
 
 // quiet reports whether the log has no entry behind from up to to.
@@ -136,14 +160,14 @@ func (h *history) view(p *pastState) *view {
 
 func (h *history) release(p *pastState) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.unref(p)
+	h.unlock()
 }
 
-// unref is called with h.mu held.
+// unref is called with h.mu held, unlock closes what nobody refers to any more.
 func (h *history) unref(p *pastState) {
 	if p.refs--; p.refs == 0 {
-		_ = p.snap.Close() // it gives up memory; nothing was written through it
+		h.dead = append(h.dead, p.snap)
 	}
 }
 
@@ -152,13 +176,23 @@ func (h *history) drop(n int) {
 	for _, p := range h.kept[:n] {
 		h.unref(p)
 	}
-	h.kept = append(h.kept[:0], h.kept[n:]...)
+	h.kept = slices.Delete(h.kept, 0, n)
+}
+
+// unlock releases h.mu and closes the snapshots that are done with.
+func (h *history) unlock() {
+	dead := h.dead
+	h.dead = nil
+	h.mu.Unlock()
+	for _, s := range dead {
+		_ = s.Close() // it gives up memory; nothing was written through it
+	}
 }
 
 // expire forgets what is older than the window.
 func (h *history) expire(now time.Time) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	n := 0
 	for n < len(h.kept) && now.Sub(h.kept[n].used) >= h.window {
 		n++
@@ -169,7 +203,7 @@ func (h *history) expire(now time.Time) {
 // clear forgets everything.
 func (h *history) clear() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	h.drop(len(h.kept))
 }
 

@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -180,4 +181,62 @@ func TestPastIsGivenUp(t *testing.T) {
 	if n := s.eng.Stats().OpenSnapshots; n != 0 {
 		t.Errorf("%d snapshots are open with no window", n)
 	}
+}
+
+// Readers that read twice at one time see the same twice, while others write, make and drop
+// indexes and collections.
+func TestPastUnderWriters(t *testing.T) {
+	s := newServer(t)
+	s.insert(numbered(200)...)
+	ctx, stop := context.WithCancel(context.Background())
+	var writers, readers sync.WaitGroup
+	writers.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			if _, err := s.Update(newOp(), &UpdateRequest{NS: testNS, Updates: []UpdateStatement{{Q: bson.D("_id", i%200), U: bson.D("$set", bson.D("a", i)).Value(), Upsert: true}}}); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	writers.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			if _, err := s.cat.CreateIndexes(ctx, testNS, []bson.Raw{bson.D("key", bson.D("a", 1), "name", "a_1")}); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+			if _, err := s.cat.DropIndexes(ctx, testNS, bson.V("a_1")); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+			if i%10 == 9 {
+				if _, err := s.cat.Drop(ctx, testNS); err != nil && ctx.Err() == nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	read := func(ts bson.Timestamp) (string, bson.Timestamp) {
+		b := bson.NewBuilder(nil)
+		if err := s.Find(at(ts), &FindRequest{NS: testNS, Filter: bson.D("a", bson.D("$gte", 0)), Sort: bson.D("_id", 1), BatchSize: 1000, HasBatchSize: true}, b); err != nil {
+			if !mongoerr.Is(err, mongoerr.SnapshotTooOld) && !mongoerr.Is(err, mongoerr.QueryPlanKilled) {
+				t.Error(err)
+			}
+			return "", 0
+		}
+		reply := b.Finish()
+		return reply.Path("cursor.firstBatch").String(), reply.Path("cursor.atClusterTime").Timestamp()
+	}
+	for range 3 {
+		readers.Go(func() {
+			for range 60 {
+				first, ts := read(0)
+				if ts == 0 {
+					continue
+				}
+				if again, same := read(ts); same == ts && again != first {
+					t.Errorf("at %v\n%s\nthen\n%s", ts, first, again)
+				}
+			}
+		})
+	}
+	readers.Wait()
+	stop()
+	writers.Wait()
 }

@@ -13,6 +13,8 @@ type BulkLoader struct {
 	e *Engine
 	t Table
 	s *Sorter
+
+	closed bool
 }
 
 // bulkBatchBytes is the size of a batch of the load.
@@ -20,6 +22,7 @@ const bulkBatchBytes = 512 << 10
 
 // NewBulkLoader returns a loader that sorts within about maxMemory bytes.
 func (e *Engine) NewBulkLoader(t Table, maxMemory int64) *BulkLoader {
+	e.pressure.loads.Add(1)
 	return &BulkLoader{e: e, t: t, s: e.NewSorter(maxMemory)}
 }
 
@@ -42,24 +45,50 @@ func (l *BulkLoader) Len() int64 { return l.s.Len() }
 // Load loads the entries in order. each, if not nil, sees every one before it
 // is loaded and ends the load by an error: for the check for duplicates, since
 // equal KeyStrings follow each other. What was loaded when an error came stays
-// in the table, for the caller to drop.
+// in the table, for the caller to drop. Loaders of different tables may load at
+// the same time.
 func (l *BulkLoader) Load(ctx context.Context, each func(rest, value []byte) error) (err error) {
 	pairs, err := l.s.Sorted()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, pairs.Close()) }()
-	w := l.e.NewWriteSet()
-	defer w.Release()
-	for pairs.Next() {
+	into := l.intoMemory
+	if l.s.Bytes() >= l.e.opts.IngestBytes {
+		into = l.intoTables
+	}
+	return into(ctx, func() (rest, value []byte, ok bool, err error) {
+		if !pairs.Next() {
+			return nil, nil, false, pairs.Err()
+		}
+		rest, value = pairs.Key(), pairs.Value()
 		if each != nil {
-			if err := each(pairs.Key(), pairs.Value()); err != nil {
-				return err
+			if err := each(rest, value); err != nil {
+				return nil, nil, false, err
 			}
 		}
-		op := w.b.SetDeferred(prefixLen+len(pairs.Key()), len(pairs.Value()))
-		l.t.AppendKey(op.Key[:0], pairs.Key())
-		copy(op.Value, pairs.Value())
+		return rest, value, true, nil
+	})
+}
+
+// nextPair returns the next entry of a load, until ok is false.
+type nextPair func() (rest, value []byte, ok bool, err error)
+
+// intoMemory loads few entries as writes are: a file for each table would cost more.
+func (l *BulkLoader) intoMemory(ctx context.Context, next nextPair) error {
+	w := l.e.NewWriteSet()
+	defer w.Release()
+	for {
+		rest, value, ok, err := next()
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return l.flush(ctx, w)
+		}
+		op := w.b.SetDeferred(prefixLen+len(rest), len(value))
+		l.t.AppendKey(op.Key[:0], rest)
+		copy(op.Value, value)
 		finish(op)
 		if w.Size() < bulkBatchBytes {
 			continue
@@ -68,10 +97,6 @@ func (l *BulkLoader) Load(ctx context.Context, each func(rest, value []byte) err
 			return err
 		}
 	}
-	if err := pairs.Err(); err != nil {
-		return err
-	}
-	return l.flush(ctx, w)
 }
 
 func (l *BulkLoader) flush(ctx context.Context, w *WriteSet) error {
@@ -86,4 +111,10 @@ func (l *BulkLoader) flush(ctx context.Context, w *WriteSet) error {
 }
 
 // Close removes what is left of the sort.
-func (l *BulkLoader) Close() error { return l.s.Close() }
+func (l *BulkLoader) Close() error {
+	if !l.closed {
+		l.closed = true
+		l.e.pressure.loads.Add(-1)
+	}
+	return l.s.Close()
+}

@@ -47,7 +47,9 @@ type Engine struct {
 
 	closed   atomic.Bool
 	quit     chan struct{} // closed when Close begins
-	progress bell          // rung when a flush or compaction ends
+	pressure pressure
+	ingests  sync.WaitGroup
+	progress bell // rung when a flush or compaction ends
 	wg       sync.WaitGroup
 }
 
@@ -153,12 +155,13 @@ func (e *Engine) openPebble() (err error) {
 	rows := e.opts.rowCacheBytes()
 	e.rows = newRowCache(rows)
 	e.cache = pebble.NewCache(e.opts.CacheBytes - rows)
+	e.pressure.most = holdMemTables * e.opts.MemTableBytes
 	p := e.opts.pebbleOptions()
 	p.FS = e.gate
 	p.Cache = e.cache
 	p.Logger = pebbleLogger{log: e.log, fail: e.fail.fail}
 	p.EventListener = e.eventListener()
-	sched := newScheduler(e.fail.failed)
+	sched := newScheduler(e.fail.failed, e.pressure.hold)
 	p.Experimental.CompactionScheduler = sched
 	defer func() {
 		if e.db == nil {
@@ -392,6 +395,7 @@ func (e *Engine) Close() error {
 		err = e.flush()
 	}
 	e.fail.closeOnce()
+	e.ingests.Wait()
 	cerr := e.closeFiles()
 	if ferr := e.fail.err(); ferr != nil {
 		if cerr != nil {
@@ -412,6 +416,7 @@ func (e *Engine) Crash() {
 	e.wg.Wait()
 	e.fail.fail(errors.New("crashed by a test"))
 	e.fail.closeOnce()
+	e.ingests.Wait()
 	_ = e.closeFiles()
 }
 

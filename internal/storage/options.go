@@ -31,6 +31,9 @@ type Options struct {
 	// JournalSegmentBytes is the size of a journal segment. Default: the
 	// journal's own.
 	JournalSegmentBytes int64
+	// IngestBytes is the size from which on a bulk load makes table files of its own,
+	// each of up to sixteen times that. Default 4 MB.
+	IngestBytes int64
 	// CheckpointInterval is the longest time between checkpoints while there
 	// are changes. Default 60 s; negative: none.
 	CheckpointInterval time.Duration
@@ -50,6 +53,7 @@ const (
 	minCacheBytes          = 8 << 20
 	maxMemTableBytes       = 32 << 20
 	minMemTableBytes       = 1 << 20
+	defaultIngestBytes     = 4 << 20
 	defaultCheckpointEvery = 60 * time.Second
 	defaultCheckpointBytes = 1 << 30
 
@@ -67,6 +71,9 @@ func (o *Options) EnsureDefaults() {
 		o.CacheBytes = defaultCacheBytes
 	}
 	o.CacheBytes = max(o.CacheBytes, minCacheBytes)
+	if o.IngestBytes == 0 {
+		o.IngestBytes = defaultIngestBytes
+	}
 	if o.MemTableBytes == 0 {
 		o.MemTableBytes = min(max(o.CacheBytes/8, minMemTableBytes), maxMemTableBytes)
 	}

@@ -2,15 +2,19 @@ package storage
 
 import (
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
 
 // scheduler starts compactions up to the number that Pebble asks for, as its
 // own default one does, but none once the store has failed: a compaction that
-// cannot succeed would be tried again at once, for ever. It needs no timer.
+// cannot succeed would be tried again at once, for ever. And none while the
+// writers are in a hurry, see pressure: then it looks again a little later.
 type scheduler struct {
 	failed <-chan struct{}
+	hold   func() bool
+	held   chan struct{} // one was told to wait
 	db     pebble.DBForCompaction
 	poke   chan struct{}
 	stop   chan struct{}
@@ -22,9 +26,9 @@ type scheduler struct {
 	}
 }
 
-func newScheduler(failed <-chan struct{}) *scheduler {
+func newScheduler(failed <-chan struct{}, hold func() bool) *scheduler {
 	return &scheduler{
-		failed: failed, poke: make(chan struct{}, 1),
+		failed: failed, hold: hold, held: make(chan struct{}, 1), poke: make(chan struct{}, 1),
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
 }
@@ -67,6 +71,13 @@ func (s *scheduler) reserve() bool {
 	if s.hasFailed() {
 		return false
 	}
+	if s.hold() {
+		select {
+		case s.held <- struct{}{}:
+		default:
+		}
+		return false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.stopped || s.mu.running >= s.db.GetAllowedWithoutPermission() {
@@ -100,9 +111,17 @@ func (s *scheduler) UpdateGetAllowedWithoutPermission() {
 
 func (s *scheduler) loop() {
 	defer close(s.done)
+	var later <-chan time.Time
 	for {
 		select {
 		case <-s.poke:
+			s.grantWaiting()
+		case <-s.held:
+			if later == nil {
+				later = time.After(hurryEvery)
+			}
+		case <-later:
+			later = nil
 			s.grantWaiting()
 		case <-s.stop:
 			return

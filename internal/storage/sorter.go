@@ -31,6 +31,7 @@ type Sorter struct {
 	runs    []string
 	spilled int64
 	n       int64
+	bytes   int64
 }
 
 // sortEntry is one pair in the arena; head is the first 8 bytes of its key,
@@ -76,6 +77,7 @@ func (s *Sorter) Add(key, value []byte) error {
 	})
 	s.arena = append(append(s.arena, key...), value...)
 	s.n++
+	s.bytes += int64(need)
 	return nil
 }
 
@@ -88,6 +90,9 @@ func (s *Sorter) growArena(need int) {
 
 // Len is the number of pairs added.
 func (s *Sorter) Len() int64 { return s.n }
+
+// Bytes is the size of the pairs added.
+func (s *Sorter) Bytes() int64 { return s.bytes }
 
 // Spilled is the number of bytes written to temporary files.
 func (s *Sorter) Spilled() int64 { return s.spilled }
@@ -174,8 +179,13 @@ func (s *Sorter) mergeRuns() error {
 	return nil
 }
 
+// tempName is the name of a new temporary file.
+func (s *Sorter) tempName() string {
+	return s.fs.PathJoin(s.dir, fmt.Sprintf("%s-%d", s.name, sorterSeq.Add(1)))
+}
+
 func (s *Sorter) newRun() (*runWriter, error) {
-	name := s.fs.PathJoin(s.dir, fmt.Sprintf("%s-%d", s.name, sorterSeq.Add(1)))
+	name := s.tempName()
 	f, err := s.fs.Create(name, "spill")
 	if err != nil {
 		return nil, fmt.Errorf("storage: create a sorted run: %w", err)

@@ -20,7 +20,7 @@ const (
 	// stallSublevels is the L0 read amplification at which writers wait.
 	stallSublevels = 20
 	// bulkSublevels is that for bulk loads, which leave room for the others.
-	bulkSublevels = 8
+	bulkSublevels = 12
 )
 
 func (s *stall) init(e *Engine) {
@@ -40,6 +40,7 @@ func (s *stall) wait(pos Pos) {
 func (s *stall) waitBulk(n int) { s.charge(int64(n), s.memLimit/2, bulkSublevels) }
 
 func (s *stall) charge(n int64, mem uint64, sublevels int32) {
+	s.e.pressure.written.Add(n)
 	if s.unchecked.Add(n) < stallCheckBytes {
 		return
 	}
@@ -47,6 +48,8 @@ func (s *stall) charge(n int64, mem uint64, sublevels int32) {
 	for waited := false; ; waited = true {
 		again := s.e.progress.listen()
 		m := s.e.db.Metrics()
+		s.e.pressure.sublevels.Store(m.Levels[0].Sublevels)
+		s.e.pressure.bytes.Store(m.Levels[0].TablesSize)
 		if m.MemTable.Size <= mem && m.Levels[0].Sublevels <= sublevels {
 			return
 		}

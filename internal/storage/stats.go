@@ -105,5 +105,7 @@ func (e *Engine) Compact(t Table) error {
 		return err
 	}
 	lower, upper := t.Bounds()
+	e.pressure.urgent.Add(1)
+	defer e.pressure.urgent.Add(-1)
 	return convErr(e.db.Compact(context.Background(), lower, upper, true))
 }

@@ -184,7 +184,21 @@ func TestIndexStore(t *testing.T) {
 }
 
 func TestBulkLoad(t *testing.T) {
-	n := memNode(t)
+	for name, ingest := range map[string]int64{"memory": 1 << 30, "tables": 8 << 10} {
+		t.Run(name, func(t *testing.T) { testBulkLoad(t, ingest) })
+	}
+}
+
+func testBulkLoad(t *testing.T, ingest int64) {
+	o := testOptions(vfs.NewMem())
+	o.IngestBytes = ingest
+	n := openNode(t, o)
+	defer func() {
+		if err := n.e.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	ingested := n.e.db.Metrics().Ingest.Count
 	const entries = 60_000
 	s := IndexStore{testTable, false}
 	l := n.e.NewBulkLoader(testTable, 1<<20)
@@ -230,6 +244,18 @@ func TestBulkLoad(t *testing.T) {
 	}
 	if names, _ := n.e.fs.List("db/tmp"); len(names) != 0 {
 		t.Errorf("left in tmp: %v", names)
+	}
+	if m := n.e.db.Metrics(); (m.Ingest.Count > ingested) != (ingest < entries) {
+		t.Errorf("%d files were ingested", m.Ingest.Count-ingested)
+	}
+	// Later writes to the table count more than what was loaded.
+	n.mustCommit(func(u *RecoveryUnit) { s.Put(u, []byte("key00000000"), 1, []byte("new")) })
+	c = s.Cursor(n.e, Forward, IndexBounds{})
+	if !c.Next() || string(c.TypeBits()) != "new" {
+		t.Error("the load hides a later write")
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 

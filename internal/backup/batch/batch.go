@@ -60,30 +60,47 @@ type Batch struct {
 	arr  []byte // of it, the elements of the array
 }
 
-// Documents closes the gaps between the documents, in place, and returns them one after
-// the other with their number. The bytes are good until Release. It is called once.
-func (b *Batch) Documents() (docs []byte, n int, err error) {
-	p, at := b.arr, 0
-	b.arr = nil
-	for i := 0; i < len(p); n++ {
-		if p[i] != 3 {
-			return nil, 0, fmt.Errorf("the server sent a batch with an element of type %d, which is no document", p[i])
-		}
-		for i++; i < len(p) && p[i] != 0; i++ { // the position in the array, as text
-		}
-		i++
-		if len(p)-i < 5 {
-			return nil, 0, fmt.Errorf("the server sent a batch that ends within a document")
-		}
-		size := int(binary.LittleEndian.Uint32(p[i:]))
-		if size < 5 || size > MaxDocument || size > len(p)-i || p[i+size-1] != 0 {
-			return nil, 0, fmt.Errorf("the server sent %d bytes that are no document", size)
-		}
-		copy(p[at:], p[i:i+size])
-		at += size
-		i += size
+// Next returns the next document, which is good until Release; ok is false behind the last
+// one. Nothing is copied.
+func (b *Batch) Next() (doc []byte, ok bool, err error) {
+	p := b.arr
+	if len(p) == 0 {
+		return nil, false, nil
 	}
-	return p[:at], n, nil
+	if p[0] != 3 {
+		return nil, false, fmt.Errorf("the server sent a batch with an element of type %d, which is no document", p[0])
+	}
+	i := 1
+	for i < len(p) && p[i] != 0 { // the position in the array, as text
+		i++
+	}
+	i++
+	if len(p)-i < 5 {
+		return nil, false, fmt.Errorf("the server sent a batch that ends within a document")
+	}
+	size := int(binary.LittleEndian.Uint32(p[i:]))
+	if size < 5 || size > MaxDocument || size > len(p)-i || p[i+size-1] != 0 {
+		return nil, false, fmt.Errorf("the server sent %d bytes that are no document", size)
+	}
+	b.arr = p[i+size:]
+	return p[i : i+size : i+size], true, nil
+}
+
+// Documents closes the gaps between the documents, in place, and returns them one after
+// the other with their number. The bytes are good until Release. It is called once, and
+// instead of Next.
+func (b *Batch) Documents() (docs []byte, n int, err error) {
+	all, at := b.arr, 0
+	for ; ; n++ {
+		doc, ok, err := b.Next()
+		if err != nil {
+			return nil, 0, err
+		}
+		if !ok {
+			return all[:at], n, nil
+		}
+		at += copy(all[at:], doc)
+	}
 }
 
 // Release gives the memory back. The batch and its documents are not used after it.

@@ -77,6 +77,7 @@ func (d *Dump) startTail(ctx context.Context, fail context.CancelCauseFunc) (*ta
 		return nil, fmt.Errorf("error finding oplog: %w", err)
 	}
 	t.src.Pace = tailPace
+	t.src.Dialer = &d.dialer
 	t.src.GiveUp = d.opts.retryFor()
 	t.src.OnRetry = func(err error, pause time.Duration) {
 		d.log.Always("following the oplog: %v; trying again in %v", err, pause.Round(time.Millisecond))

@@ -15,6 +15,8 @@ type Head struct {
 	OpTime OpTime
 	Kind   Kind // Insert, Update, Delete, Noop; Unknown of an entry that Parse must look at
 	NS     []byte
+	// UUID is the collection's, of an entry that has one.
+	UUID bson.UUID
 }
 
 // ReadHead reads an entry's head in one pass over the names of its fields. What Parse would
@@ -26,11 +28,18 @@ func ReadHead(raw bson.Raw) Head {
 }
 
 // HeadReader reads the heads of entries that follow each other. Those of one collection begin with the
-// same bytes up to their o, which are read once. The zero value is ready.
+// same bytes up to their o, and have the same fields behind it, so that both are looked through once.
+// The zero value is ready.
 type HeadReader struct {
 	begin  []byte // of an entry that was read, behind its length, up to o
 	op     byte   // what begin has
 	ns, to int    // where its ns is
+	uuid   bson.UUID
+
+	end     []byte // of a plain entry that was read whole, behind o
+	mask    []byte // zeros where entries with the same fields may differ from end: values of a fixed size
+	ts, t   int    // where these are in end
+	learned bool
 }
 
 // Read is ReadHead.
@@ -41,35 +50,31 @@ func (r *HeadReader) Read(raw bson.Raw) Head {
 	if len(raw) < 5 || int(binary.LittleEndian.Uint32(raw)) != len(raw) || raw[len(raw)-1] != 0 {
 		return h
 	}
-	plain := true
+	plain, fixed := true, true
+	behind := 0 // where what follows o begins, counted from the end
 	b := raw[4 : len(raw)-1]
 	first := len(b) // where o begins, counted from the end
+	known := false  // begin was recognised
 	if n := len(r.begin); n > 0 && len(b) > n && bytes.Equal(b[:n], r.begin) && bytes.HasPrefix(b[n:], oField) {
-		op, h.NS = r.op, b[r.ns:r.to]
+		op, h.NS, h.UUID = r.op, b[r.ns:r.to], r.uuid
 		b = b[n:]
-		first = -1
+		if r.rest(b, &h) {
+			return h
+		}
+		first, known = -1, true
 	}
 	for len(b) > 0 {
 		here := len(b)
-		t := bson.Type(b[0])
-		name := 1
-		for name < len(b) && b[name] != 0 {
-			name++
-		}
-		if name >= len(b) {
+		t, key, v, ok := field(b)
+		if !ok {
 			return h
 		}
-		key, v := b[1:name], b[name+1:]
-		n := fixedSize(t)
-		if n < 0 {
-			if n = variableSize(t, v); n < 0 {
-				return h
-			}
+		n := len(v)
+		b = b[1+len(key)+1+n:]
+		switch string(key) {
+		case "op", "ns", "ui", "o", "o2":
+			fixed = fixed && behind == 0
 		}
-		if n > len(v) {
-			return h
-		}
-		b, v = v[n:], v[:n]
 		switch string(key) {
 		case "ts":
 			if plain = plain && t == bson.TypeTimestamp; t == bson.TypeTimestamp {
@@ -90,14 +95,15 @@ func (r *HeadReader) Read(raw bson.Raw) Head {
 		case "o":
 			plain = plain && t == bson.TypeDocument
 			if o = v; plain && first > 0 && h.OpTime == (OpTime{Term: oplog.UninitializedTerm}) && o2 == nil && op != 0 && h.NS != nil {
-				r.keep(raw[4:len(raw)-1-here], op, h.NS)
+				r.keep(raw[4:len(raw)-1-here], op, h.NS, h.UUID)
 			}
-			first = -1
+			first, behind = -1, len(b)
 		case "o2":
-			plain = plain && t == bson.TypeDocument
-			o2 = v
+			plain, o2 = plain && t == bson.TypeDocument, v
 		case "ui":
-			plain = plain && t == bson.TypeBinary && n == 5+16 && v[4] == 4
+			if plain = plain && t == bson.TypeBinary && n == 5+16 && v[4] == 4; plain {
+				h.UUID = bson.UUID(v[5:])
+			}
 		case "lsid":
 			plain = plain && t == bson.TypeDocument
 		case "txnNumber":
@@ -129,17 +135,132 @@ func (r *HeadReader) Read(raw bson.Raw) Head {
 	}
 	if !beginsWithID(named) || !namespace(h.NS) {
 		h.Kind = Unknown
+		return h
+	}
+	if known && fixed && o2 == nil && (h.Kind == Insert || h.Kind == Delete) {
+		r.learn(raw[len(raw)-1-behind : len(raw)-1])
 	}
 	return h
+}
+
+// field is the first field of what is left of a document, ok false if it is of a type that is not known
+// here, or not whole.
+func field(b []byte) (t bson.Type, key, v []byte, ok bool) {
+	name := 1
+	for name < len(b) && b[name] != 0 {
+		name++
+	}
+	if name >= len(b) {
+		return 0, nil, nil, false
+	}
+	t, v = bson.Type(b[0]), b[name+1:]
+	n := fixedSize(t)
+	if n < 0 {
+		n = variableSize(t, v)
+	}
+	if n < 0 || n > len(v) {
+		return 0, nil, nil, false
+	}
+	return t, b[1:name], v[:n], true
+}
+
+// learn remembers what is behind the o of a plain entry, to recognise others with the same fields.
+func (r *HeadReader) learn(end []byte) {
+	r.learned = false
+	r.end = append(r.end[:0], end...)
+	r.mask = append(r.mask[:0], end...)
+	for i := range r.mask {
+		r.mask[i] = 0xff
+	}
+	r.ts, r.t = -1, -1
+	r.learned = r.varies(end, 0, true) && r.ts >= 0 && r.t >= 0
+}
+
+// varies clears the mask where the values of fields are that have a fixed size, and finds ts and t. The
+// bytes are those of a document without its length and end, at a place in r.end; top tells the entry's own.
+func (r *HeadReader) varies(b []byte, at int, top bool) bool {
+	for len(b) > 0 {
+		t, key, v, ok := field(b)
+		if !ok {
+			return false
+		}
+		n := len(v)
+		at += 1 + len(key) + 1
+		switch {
+		case !top:
+			if t == bson.TypeTimestamp || t == bson.TypeInt64 { // whatever it is, it is the place of an entry
+				clear(r.mask[at : at+n])
+			}
+		case string(key) == "prevOpTime":
+			if t != bson.TypeDocument || !r.varies(v[4:n-1], at+4, false) {
+				return false
+			}
+		case fixedSize(t) >= 0:
+			clear(r.mask[at : at+n])
+			var place *int
+			switch string(key) {
+			case "ts":
+				place = &r.ts
+			case "t":
+				place = &r.t
+			}
+			if place != nil {
+				if *place >= 0 || n != 8 {
+					return false // two of them
+				}
+				*place = at
+			}
+		}
+		b, at = b[1+len(key)+1+n:], at+n
+	}
+	return true
+}
+
+// rest reads what an entry that begins as others did has from its o on, if that has the known fields too.
+func (r *HeadReader) rest(b []byte, h *Head) bool {
+	b = b[len(oField):]
+	if !r.learned || len(b) < 4 || (r.op != 'i' && r.op != 'd') {
+		return false
+	}
+	n := len(b) - len(r.end)
+	if n < 5 || int(binary.LittleEndian.Uint32(b)) != n || !r.sameFields(b[n:]) || !beginsWithID(b[:n]) {
+		return false
+	}
+	ts := bson.Timestamp(binary.LittleEndian.Uint64(b[n+r.ts:]))
+	if ts == 0 {
+		return false
+	}
+	h.OpTime = OpTime{TS: ts, Term: int64(binary.LittleEndian.Uint64(b[n+r.t:]))}
+	if h.Kind = Insert; r.op == 'd' {
+		h.Kind = Delete
+	}
+	return true
+}
+
+// sameFields compares with end where the mask says so. b is as long as that.
+func (r *HeadReader) sameFields(b []byte) bool {
+	end, mask := r.end[:len(b)], r.mask[:len(b)]
+	i := 0
+	for ; i+8 <= len(b); i += 8 {
+		if (binary.LittleEndian.Uint64(b[i:])^binary.LittleEndian.Uint64(end[i:]))&binary.LittleEndian.Uint64(mask[i:]) != 0 {
+			return false
+		}
+	}
+	for ; i < len(b); i++ {
+		if (b[i]^end[i])&mask[i] != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // oField is how an o begins.
 var oField = []byte("\x03o\x00")
 
 // keep remembers the beginning of an entry. Nothing that differs from entry to entry is in it.
-func (r *HeadReader) keep(begin []byte, op byte, ns []byte) {
+func (r *HeadReader) keep(begin []byte, op byte, ns []byte, uuid bson.UUID) {
 	r.begin = append(r.begin[:0], begin...)
-	r.op, r.ns = op, bytes.Index(begin, ns)
+	r.op, r.ns, r.uuid = op, bytes.Index(begin, ns), uuid
 	r.to = r.ns + len(ns)
 }
 

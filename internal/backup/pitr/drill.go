@@ -16,6 +16,7 @@ import (
 	"github.com/cairndb/cairn/internal/backup/pitr/load"
 	"github.com/cairndb/cairn/internal/backup/pitr/snapshot"
 	"github.com/cairndb/cairn/internal/backup/source"
+	"github.com/cairndb/cairn/internal/backup/tool"
 	"github.com/cairndb/cairn/internal/bson"
 )
 
@@ -139,7 +140,9 @@ func (e *Env) throwAway(ctx context.Context, dir string) (srv Server, there *Env
 	if srv, err = e.Embedded(ctx, dir); err != nil {
 		return nil, nil, nil, errors.Join(fmt.Errorf("the embedded server: %w", err), os.RemoveAll(dir))
 	}
-	client, err := mongo.Connect(options.Client().ApplyURI(srv.URI()))
+	o := options.Client().ApplyURI(srv.URI())
+	tool.PollServers(o)
+	client, err := mongo.Connect(o)
 	if err != nil {
 		return nil, nil, nil, errors.Join(err, srv.Close(), os.RemoveAll(dir))
 	}

@@ -10,6 +10,7 @@ import (
 	dbson "go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
+	"github.com/cairndb/cairn/internal/backup/batch"
 	"github.com/cairndb/cairn/internal/backup/entry"
 	"github.com/cairndb/cairn/internal/backup/pitr/chain"
 	"github.com/cairndb/cairn/internal/backup/repo"
@@ -23,6 +24,9 @@ type Env struct {
 	Repo *repo.Repo
 	// Client is the server that is backed up or restored into; nil for what needs none.
 	Client *mongo.Client
+	// Dialer makes the client's connections; nil: the driver's own does, and reading the oplog
+	// costs more.
+	Dialer *batch.Dialer
 	// Say tells a person what happens, one line a call; nil: nobody.
 	Say func(format string, args ...any)
 	// Bar starts showing the progress of a part, total 0 if it is not known; nil: nobody looks.
@@ -120,6 +124,7 @@ func (e *Env) openSource(ctx context.Context) (*origin, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.Dialer = e.Dialer
 	s.OnRetry = func(err error, pause time.Duration) {
 		e.say("reading the oplog: %v; again in %s", err, pause.Round(time.Millisecond))
 	}

@@ -1,15 +1,18 @@
 package pitr
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/cairndb/cairn/internal/backup/entry"
 	"github.com/cairndb/cairn/internal/backup/pitr/snapshot"
 	"github.com/cairndb/cairn/internal/backup/repo"
+	"github.com/cairndb/cairn/internal/backup/source"
 	"github.com/cairndb/cairn/internal/bson"
 )
 
@@ -42,7 +45,7 @@ func newFullTail(s *repo.Stream) *fullTail {
 
 // run tails from an entry until finish's moment is reached.
 func (t *fullTail) run(ctx context.Context, org *origin, from entry.OpTime) error {
-	err := org.Tail(ctx, from, t.take)
+	err := org.TailBatches(ctx, from, t.take)
 	if errors.Is(err, errReached) || errors.Is(context.Cause(ctx), errReached) {
 		err = nil
 	}
@@ -53,43 +56,90 @@ func (t *fullTail) run(ctx context.Context, org *origin, from entry.OpTime) erro
 	return err
 }
 
-func (t *fullTail) take(raw bson.Raw) error {
-	e, err := entry.Parse(raw)
-	if err != nil {
-		return err
-	}
+// take adds entries.
+func (t *fullTail) take(items []source.Item) error {
 	t.mu.Lock()
 	until := t.until
 	t.mu.Unlock()
 	// The entry at the end may have been delivered before anybody knew that it is the end;
 	// what was taken behind it belongs to the backup too.
-	if e.OpTime.TS > until {
+	reached := slices.IndexFunc(items, func(i source.Item) bool { return i.Head.OpTime.TS > until })
+	if reached >= 0 {
+		items = items[:reached]
+	}
+	if len(items) == 0 {
 		return errReached
 	}
-	if _, err := t.s.Write(raw); err != nil {
-		return err
-	}
-	if t.first.IsNull() {
-		t.first = e.OpTime
-	} else {
-		t.entries++
-		t.bytes += int64(len(raw))
-		if err := t.written.add(&e); err != nil {
+	other := make([]entry.Entry, 0, 8)
+	for i := range items {
+		raw, h := items[i].Raw, &items[i].Head
+		if _, err := t.s.Write(raw); err != nil {
 			return err
 		}
+		parsed := h.Kind == entry.Unknown
+		if parsed {
+			e, err := entry.Parse(raw)
+			if err != nil {
+				return err
+			}
+			other = append(other, e)
+		}
+		switch {
+		case t.first.IsNull():
+			t.first = h.OpTime
+			continue
+		case !parsed:
+			t.written.plain(h)
+		default:
+			if err := t.written.add(&other[len(other)-1]); err != nil {
+				return err
+			}
+		}
+		t.entries++
+		t.bytes += int64(len(raw))
 	}
-	t.last = e.OpTime
-	t.lastRaw = append(t.lastRaw[:0], raw...)
+	end := &items[len(items)-1]
+	t.last = end.Head.OpTime
+	t.lastRaw = append(t.lastRaw[:0], end.Raw...)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.note(&e); err != nil {
+	if err := t.noteAll(items, other); err != nil {
 		return err
 	}
-	t.at = e.OpTime.TS
+	t.at = t.last.TS
 	t.moved.Broadcast()
-	if t.at >= t.until {
+	if reached >= 0 || t.at >= t.until {
 		return errReached
 	}
+	return nil
+}
+
+// noteAll notes entries, of which others are those that are not plain. Of plain ones of one collection
+// that follow each other the last tells all.
+func (t *fullTail) noteAll(items []source.Item, others []entry.Entry) error {
+	var run *entry.Head
+	settle := func() {
+		if run != nil && run.Kind.IsCRUD() {
+			t.touch(run.UUID, string(run.NS), run.OpTime.TS)
+		}
+		run = nil
+	}
+	for i := range items {
+		h := &items[i].Head
+		if h.Kind == entry.Unknown {
+			settle()
+			if err := t.note(&others[0]); err != nil {
+				return err
+			}
+			others = others[1:]
+			continue
+		}
+		if run != nil && (h.UUID != run.UUID || h.Kind.IsCRUD() != run.Kind.IsCRUD() || !bytes.Equal(h.NS, run.NS)) {
+			settle()
+		}
+		run = h
+	}
+	settle()
 	return nil
 }
 
@@ -99,7 +149,7 @@ func (t *fullTail) note(e *entry.Entry) error {
 	case e.Kind == entry.Noop:
 		return nil
 	case e.Kind.IsCRUD():
-		t.touch(e, e.OpTime.TS)
+		t.touch(e.UUID, e.Namespace(), e.OpTime.TS)
 		return nil
 	}
 	if t.keep {
@@ -119,7 +169,7 @@ func (t *fullTail) touchAll(e *entry.Entry, at bson.Timestamp) error {
 		at = math.MaxUint64 // it takes effect with its commit, wherever that is
 	}
 	if !e.Kind.HasOps() {
-		t.touch(e, at)
+		t.touch(e.UUID, e.Namespace(), at)
 		if to := e.RenameTarget(); to != "" {
 			t.touchName(to, at)
 		}
@@ -137,11 +187,11 @@ func (t *fullTail) touchAll(e *entry.Entry, at bson.Timestamp) error {
 	return nil
 }
 
-func (t *fullTail) touch(e *entry.Entry, at bson.Timestamp) {
-	if e.HasUUID() {
-		t.byUUID[e.UUID] = max(at, t.byUUID[e.UUID])
+func (t *fullTail) touch(id bson.UUID, ns string, at bson.Timestamp) {
+	if id != (bson.UUID{}) {
+		t.byUUID[id] = max(at, t.byUUID[id])
 	}
-	t.touchName(e.Namespace(), at)
+	t.touchName(ns, at)
 }
 
 func (t *fullTail) touchName(ns string, at bson.Timestamp) {

@@ -10,11 +10,15 @@ import (
 
 	"github.com/cairndb/cairn"
 	"github.com/cairndb/cairn/cairntest"
+	"github.com/cairndb/cairn/internal/backup/batch"
 	"github.com/cairndb/cairn/internal/backup/repo"
 )
 
+// dialer is every client's: cursors of different servers have different ids, or are left to the driver.
+var dialer batch.Dialer
+
 func connectClient(uri string) (*mongo.Client, error) {
-	return mongo.Connect(options.Client().ApplyURI(uri))
+	return mongo.Connect(options.Client().ApplyURI(uri).SetDialer(&dialer).SetServerMonitoringMode(options.ServerMonitoringModePoll))
 }
 
 func upsert() *options.ReplaceOptionsBuilder { return options.Replace().SetUpsert(true) }
@@ -55,7 +59,7 @@ func newEnvAt(t testing.TB, dir string, opts ...cairntest.Option) *Env {
 			t.Error(err)
 		}
 	})
-	return &Env{Repo: r, Client: connect(t, cairntest.Start(t, opts...)), Say: t.Logf, Tool: "test", Pace: -1, Embedded: embedded}
+	return &Env{Repo: r, Client: connect(t, cairntest.Start(t, opts...)), Dialer: &dialer, Say: t.Logf, Tool: "test", Pace: -1, Embedded: embedded}
 }
 
 // embedded is the throw-away server of drills and of serve.

@@ -15,6 +15,7 @@ import (
 	"github.com/cairndb/cairn/internal/backup/entry"
 	"github.com/cairndb/cairn/internal/backup/pitr/chain"
 	"github.com/cairndb/cairn/internal/backup/repo"
+	"github.com/cairndb/cairn/internal/backup/source"
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/bson/extjson"
 )
@@ -113,7 +114,7 @@ func crafted(t *testing.T, e *Env, entries ...string) bson.Timestamp {
 	lk := must(e.Repo.LockWith(ctx, repo.LockRequest{Kind: repo.Shared, Scope: scopeOplog}))(t)
 	s := &slicer{env: e, org: org, lk: lk, parent: head.ID, joint: st.Manifests[head.ID].Options[optionEnd]}
 	add := func(raw bson.Raw) {
-		if err := s.add(ctx, raw, entry.ReadHead(raw)); err != nil {
+		if err := s.add(ctx, []source.Item{{Raw: raw, Head: entry.ReadHead(raw)}}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
-	"github.com/cairndb/cairn/internal/backup/entry"
 	"github.com/cairndb/cairn/internal/backup/pitr/chain"
 	"github.com/cairndb/cairn/internal/backup/repo"
 	"github.com/cairndb/cairn/internal/backup/source"
-	"github.com/cairndb/cairn/internal/bson"
 )
 
 // ErrNoFull is a repository without a full backup to continue.
@@ -116,12 +115,16 @@ func (e *Env) incr(ctx context.Context, org *origin, lk *repo.Lock, o IncrOption
 	}
 	add, done := e.bar("oplog", 0)
 	defer done()
-	err = org.TailHeads(ctx, head.End, func(raw bson.Raw, h entry.Head) error {
-		if err := s.add(ctx, raw, h); err != nil {
+	err = org.TailBatches(ctx, head.End, func(items []source.Item) error {
+		reached := slices.IndexFunc(items, func(i source.Item) bool { return i.Head.OpTime.TS >= to.TS })
+		if reached >= 0 {
+			items = items[:reached+1] // what came meanwhile is the next slice's
+		}
+		if err := s.add(ctx, items); err != nil {
 			return err
 		}
-		add(1)
-		if s.last.TS >= to.TS {
+		add(int64(len(items)))
+		if reached >= 0 {
 			return errReached
 		}
 		if s.bytes < o.SliceBytes {
@@ -131,7 +134,7 @@ func (e *Env) incr(ctx context.Context, org *origin, lk *repo.Lock, o IncrOption
 			return err
 		}
 		s = &slicer{env: e, org: org, lk: lk, parent: out.Manifests[len(out.Manifests)-1].ID}
-		return s.add(ctx, raw, h)
+		return s.add(ctx, items[len(items)-1:])
 	})
 	if !errors.Is(err, errReached) {
 		if gap, ok := asGap(err, out.To); ok {

@@ -14,6 +14,7 @@ import (
 	"github.com/cairndb/cairn/internal/backup/pitr/chain"
 	"github.com/cairndb/cairn/internal/backup/pitr/load"
 	"github.com/cairndb/cairn/internal/backup/pitr/snapshot"
+	"github.com/cairndb/cairn/internal/backup/replay"
 	"github.com/cairndb/cairn/internal/backup/repo"
 	"github.com/cairndb/cairn/internal/bson"
 )
@@ -227,6 +228,9 @@ func (e *Env) catalog(ctx context.Context, st *State, id string) (all []catalogE
 
 // planTarget looks at what is on the target.
 func (e *Env) planTarget(ctx context.Context, p *RestorePlan, o RestoreOptions) error {
+	if err := replay.Check(ctx, e.Client); err != nil {
+		return fmt.Errorf("restoring into this server: %w", err)
+	}
 	t := &load.Target{Client: e.Client}
 	affected, databases := p.affected()
 	dbs := map[string]bool{}

@@ -11,7 +11,7 @@ import (
 	"github.com/cairndb/cairn/internal/backup/entry"
 	"github.com/cairndb/cairn/internal/backup/pitr/chain"
 	"github.com/cairndb/cairn/internal/backup/repo"
-	"github.com/cairndb/cairn/internal/bson"
+	"github.com/cairndb/cairn/internal/backup/source"
 )
 
 // RunOptions are the options of Run.
@@ -78,6 +78,10 @@ type RunStatus struct {
 func (s RunStatus) Lag() time.Duration {
 	return max(0, time.Duration(int64(s.Captured.TS.Seconds())-int64(s.Stored.TS.Seconds()))*time.Second)
 }
+
+// runPace is how long capturing waits for entries to gather: waking up for few of them is what costs most
+// beside compressing them, and what is stored every few seconds need not be read sooner.
+const runPace = 250 * time.Millisecond
 
 // Runner is a continuous backup.
 type Runner struct {
@@ -194,6 +198,9 @@ func (r *Runner) capture(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if r.env.Pace == 0 {
+		org.Pace = runPace
+	}
 	said := org.OnRetry
 	org.OnRetry = func(err error, pause time.Duration) {
 		r.failed(err) // a server that is away is not a backup that keeps up
@@ -257,7 +264,7 @@ func (c *capturer) run(ctx context.Context, from chain.OpTime) error {
 	defer cancel(nil)
 	tail := make(chan error, 1)
 	go func() {
-		tail <- c.org.TailHeads(tailCtx, from, func(raw bson.Raw, h entry.Head) error { return c.take(store, raw, h) })
+		tail <- c.org.TailBatches(tailCtx, from, func(items []source.Item) error { return c.take(store, items) })
 	}()
 	c.storedT = time.Now()
 	tick := time.NewTicker(max(c.r.o.Every/16, 10*time.Millisecond))
@@ -295,11 +302,11 @@ func (c *capturer) run(ctx context.Context, from chain.OpTime) error {
 	return errors.Join(err, tailErr, c.next.abort())
 }
 
-// take adds an entry.
-func (c *capturer) take(ctx context.Context, raw bson.Raw, h entry.Head) error {
+// take adds entries.
+func (c *capturer) take(ctx context.Context, items []source.Item) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.next.add(ctx, raw, h); err != nil {
+	if err := c.next.add(ctx, items); err != nil {
 		return err
 	}
 	if c.next.bytes >= c.r.o.SliceBytes {
@@ -330,7 +337,7 @@ func (c *capturer) cut(ctx context.Context, now bool) error {
 		return nil
 	}
 	c.next = &slicer{env: c.r.env, org: c.org, lk: c.lk}
-	if err := c.next.add(ctx, s.lastRaw, entry.Head{}); err != nil {
+	if err := c.next.add(ctx, []source.Item{{Raw: s.lastRaw}}); err != nil {
 		c.mu.Unlock()
 		return err
 	}

@@ -37,8 +37,21 @@ type slicer struct {
 	joint string
 }
 
-// add takes the next entry.
-func (s *slicer) add(ctx context.Context, raw bson.Raw, h entry.Head) error {
+// add takes the next entries.
+func (s *slicer) add(ctx context.Context, items []source.Item) error {
+	for i := range items {
+		if err := s.one(ctx, items[i].Raw, items[i].Head); err != nil {
+			return err
+		}
+	}
+	if n := len(items); n > 0 {
+		s.lastRaw = append(s.lastRaw[:0], items[n-1].Raw...)
+	}
+	return nil
+}
+
+// one takes an entry.
+func (s *slicer) one(ctx context.Context, raw bson.Raw, h entry.Head) error {
 	var e entry.Entry
 	if h.Kind == entry.Unknown {
 		var err error
@@ -62,7 +75,6 @@ func (s *slicer) add(ctx context.Context, raw bson.Raw, h entry.Head) error {
 		}
 	}
 	s.last = h.OpTime
-	s.lastRaw = append(s.lastRaw[:0], raw...)
 	if s.s == nil {
 		first := s.entries == 0
 		if (first || h.Kind == entry.Noop || e.Kind == entry.Noop) && len(s.pending)+len(raw) <= pendingNoops {

@@ -161,3 +161,75 @@ func TestRunOutlivesTheStore(t *testing.T) {
 	stop()
 	whole(t, e)
 }
+
+// A store that is away for the objects of locks alone, for longer than a lock lives: whoever holds one ends,
+// with an error that says why, and writes nothing more, though the store would take it. What was signed off
+// before stays, and when the store is back everything goes on.
+func TestStoreAwayForLocks(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	e, f := newFaultyEnv(t, 1)
+	var ahead atomic.Int64
+	e.Repo = must(repo.Open(ctx, f.URL(), repo.OpenOptions{Options: repo.Options{Retry: repo.Retry{Attempts: 1}, Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }}}))(t)
+	t.Cleanup(func() { _ = e.Repo.Close() })
+	coll := e.Client.Database("d").Collection("c")
+	must(coll.InsertMany(ctx, docs(300, 0)))(t)
+	must(e.Full(ctx, FullOptions{}))(t)
+	n := 1000
+	for _, at := range []string{"put packs/", "put index/"} {
+		for kind, op := range map[string]func() error{
+			"incr": func() error { _, err := e.Incr(ctx, IncrOptions{}); return err },
+			"full": func() error { _, err := e.Full(ctx, FullOptions{}); return err },
+		} {
+			must(coll.InsertMany(ctx, docs(2000, n)))(t)
+			n += 2000
+			var away atomic.Bool
+			var writes atomic.Int64
+			f.Set(func(op, object string) repotest.Fault {
+				switch {
+				case strings.HasPrefix(object, "locks/") && away.Load():
+					return repotest.Fault{Err: io.ErrClosedPipe}
+				case strings.HasPrefix(op+" "+object, at) && !away.Swap(true):
+					ahead.Add(int64(2 * repo.DefaultLockTTL)) // this one is on its way; none comes after it
+				case away.Load() && op != "get" && op != "list" && op != "stat":
+					writes.Add(1)
+				}
+				return repotest.Fault{}
+			})
+			err := op()
+			f.Set(nil)
+			var lapsed *repo.LapsedError
+			if !away.Load() || !errors.As(err, &lapsed) || !errors.Is(err, repo.ErrLockLost) {
+				t.Errorf("%s at %s: %v", kind, at, err)
+			}
+			if w := writes.Load(); w > 0 {
+				t.Errorf("%s at %s: %d writes after the lock's end", kind, at, w)
+			}
+		}
+	}
+	must(e.Incr(ctx, IncrOptions{}))(t)
+
+	// The continuous backup gives such a lock up as well, and goes on under another one.
+	r := must(e.NewRunner(RunOptions{Every: 10 * time.Millisecond, IdleEvery: 10 * time.Millisecond}))(t)
+	stop := startRun(t, r)
+	waitFor(t, "the first slice", func() bool {
+		must(coll.InsertOne(ctx, dbson.D{}))(t)
+		return r.Status().Slices > 0
+	})
+	f.Set(func(_, object string) repotest.Fault {
+		if strings.HasPrefix(object, "locks/") {
+			return repotest.Fault{Err: io.ErrClosedPipe}
+		}
+		return repotest.Fault{}
+	})
+	ahead.Add(int64(2 * repo.DefaultLockTTL))
+	waitFor(t, "the lock's end", func() bool {
+		must(coll.InsertOne(ctx, dbson.D{}))(t)
+		return strings.Contains(r.Status().LastError, "another process may take it over")
+	})
+	f.Set(nil)
+	end := newest(t, e)
+	waitFor(t, "the end", func() bool { return r.Status().Stored.TS >= end })
+	stop()
+	whole(t, e)
+}

@@ -1,14 +1,20 @@
 package replay
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	dbson "go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/cairndb/cairn/cairntest"
 	"github.com/cairndb/cairn/internal/backup/entry"
@@ -356,5 +362,82 @@ func TestCappedOverNewerData(t *testing.T) {
 		if got := ids(t, c, "d", "c"); got != "15 16 17 18 19" {
 			t.Errorf("from %d: %s", from, got)
 		}
+	}
+}
+
+// TestRoundTrips counts the commands of a replay: into a MongoDB it takes as many as into a Cairn, and each
+// carries thousands of entries, also where inserts, updates and deletes of several collections are mixed.
+func TestRoundTrips(t *testing.T) {
+	const n = 20_000
+	inserts, _ := insertEntries(n)
+	mixed, _ := mixedEntries(n)
+	many := slices.Clone(inserts[:1])
+	for c := range byte(4) {
+		many = append(many, logged(len(many), bson.D("op", "c", "ns", "seed.$cmd", "ui", bson.UUID{9, c}, "o", bson.D("create", fmt.Sprint("m", c)))))
+	}
+	for i := range n / 2 {
+		c := byte(i % 4)
+		ns, id := fmt.Sprint("seed.m", c), bson.D("_id", i)
+		many = append(many, logged(len(many), bson.D("op", "i", "ns", ns, "ui", bson.UUID{9, c}, "o", id)))
+		many = append(many, logged(len(many), bson.D("op", "d", "ns", ns, "ui", bson.UUID{9, c}, "o", id)))
+	}
+	for name, list := range map[string][]bson.Raw{"inserts": inserts, "half updates": mixed, "inserts and deletes of four collections": many} {
+		counts := map[bool]map[string]int{}
+		faces(t, func(t *testing.T, c *mongo.Client, plain bool) {
+			var mu sync.Mutex
+			count := map[string]int{}
+			uri := cairntest.Start(t)
+			counted, err := mongo.Connect(options.Client().ApplyURI(uri).SetServerMonitoringMode(options.ServerMonitoringModePoll).SetMonitor(&event.CommandMonitor{
+				Started: func(_ context.Context, e *event.CommandStartedEvent) {
+					mu.Lock()
+					defer mu.Unlock()
+					count[e.CommandName]++
+				}}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = counted.Disconnect(context.Background()) }()
+			st := replayAll(t, Options{Client: counted, plain: plain, Workers: 4}, list)
+			if st.Applied < n {
+				t.Errorf("%s: %d applied", name, st.Applied)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			counts[plain] = count
+			t.Logf("%s: %v", name, count)
+			// 4 workers, rounds of 4 × 2 MB or 4 × 10,000 operations, and the creates one by one.
+			if count["applyOps"] > n/1000+10 || count["insert"]+count["update"]+count["delete"] > 0 {
+				t.Errorf("%s takes %v", name, count)
+			}
+		})
+		if !maps.Equal(counts[true], counts[false]) {
+			t.Errorf("%s: into a MongoDB %v, into a Cairn %v", name, counts[true], counts[false])
+		}
+	}
+}
+
+// A server without applyOps is told in advance; one with it passes.
+func TestCheck(t *testing.T) {
+	if err := Check(t.Context(), server(t)); err != nil {
+		t.Error(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	doc := bson.D("ok", 1.0, "isWritablePrimary", true, "ismaster", true, "maxWireVersion", 21, "minWireVersion", 0, "version", "7.0.42",
+		"maxBsonObjectSize", 16<<20, "maxMessageSizeBytes", 48000000, "maxWriteBatchSize", 100000, "commands", bson.D("insert", bson.D("help", "")))
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go answer(t.Context(), conn, doc)
+		}
+	}()
+	if err := Check(t.Context(), connect(t, "mongodb://"+l.Addr().String())); !errors.Is(err, ErrNoApplyOps) {
+		t.Errorf("a server without applyOps: %v", err)
 	}
 }

@@ -56,6 +56,26 @@ func openTarget(ctx context.Context, client *mongo.Client, plain bool) (*target,
 	return t, nil
 }
 
+// ErrNoApplyOps is a server that an oplog cannot be replayed into.
+var ErrNoApplyOps = errors.New("the target has no command applyOps, by which an oplog is replayed: it is neither a MongoDB (4.0 or newer) nor a Cairn")
+
+// Check says in advance why nothing could be replayed into a server: a mongos, or ErrNoApplyOps. It
+// changes nothing there.
+func Check(ctx context.Context, client *mongo.Client) error {
+	t, err := openTarget(ctx, client, false)
+	if err != nil {
+		return err
+	}
+	reply, err := t.run(ctx, "admin", bson.D("listCommands", 1))
+	if err != nil {
+		return nil // not every server tells, and the first command will
+	}
+	if reply.Path("commands.applyOps").IsMissing() {
+		return ErrNoApplyOps
+	}
+	return nil
+}
+
 func (t *target) run(ctx context.Context, db string, cmd bson.Raw) (bson.Raw, error) {
 	res, err := t.client.Database(db).RunCommand(ctx, raw(cmd)).Raw()
 	return bson.Raw(res), err

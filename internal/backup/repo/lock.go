@@ -80,27 +80,55 @@ func (e *LockedError) Error() string {
 // removed. Its holder must not sign anything off.
 var ErrLockLost = errors.New("the lock is lost: another process took it over or removed it, because it was not refreshed in time; nothing was signed off")
 
+// LapsedError is that a lock could not be renewed until its life was over: from then on another process
+// may take it over, so its holder ended. It is an ErrLockLost.
+type LapsedError struct {
+	Kind  LockKind
+	ID    string
+	For   time.Duration // since the last renewal
+	Cause error         // why it failed last
+}
+
+// Error implements error.
+func (e *LapsedError) Error() string {
+	return fmt.Sprintf("the %s lock %s could not be renewed for %s (%v): another process may take it over now, so nothing more was written; start again when the store answers",
+		e.Kind, e.ID, e.For.Round(time.Second), e.Cause)
+}
+
+// Unwrap gives the store's last error.
+func (e *LapsedError) Unwrap() error { return e.Cause }
+
+// Is makes it an ErrLockLost.
+func (e *LapsedError) Is(target error) bool { return target == ErrLockLost }
+
 // Lock is a lock that is held. It refreshes itself until it is released.
 //
 // It is an object under locks/ that is written anew, under the next number, at each refresh. It
 // is held as long as its newest object is there: not clocks decide, but whether somebody who
 // considered it stale has deleted it. Staleness is judged by the store's own times of objects,
 // so the clocks of the machines may differ.
+//
+// The other side of it is the holder's: when no renewal succeeds until the lock's life is over, it counts
+// as lost without asking, and everything that is done under it ends, before others may consider it stale.
+// So two are never at work however long a store is away from one of them.
 type Lock struct {
 	r    *Repo
 	info LockInfo
 	stop context.CancelFunc
 	done chan struct{}
 
-	mu       sync.Mutex // one refresh or check at a time
-	seq      int
-	renewed  time.Time // our clock
-	advanced time.Time
-	lost     error
-	lostC    chan struct{}
+	mu  sync.Mutex // one refresh at a time; guards seq and info
+	seq int
 
-	users sync.Mutex
-	open  int // writers
+	held   context.Context // ends when the lock is lost, with the reason
+	end    context.CancelCauseFunc
+	state  sync.Mutex
+	since  time.Time // our clock, before the last renewal was sent
+	failed error     // why the last attempt since then failed
+
+	users    sync.Mutex
+	open     int // writers
+	advanced time.Time
 }
 
 func lockName(id string, seq int) string { return fmt.Sprintf("%s%s-%08d", kindLock.prefix(), id, seq) }
@@ -156,23 +184,29 @@ func (r *Repo) tryLock(ctx context.Context, req LockRequest) (*Lock, error) {
 		return nil, fmt.Errorf("unknown kind of lock %q", req.Kind)
 	}
 	host, _ := os.Hostname() // for people only
-	lk := &Lock{r: r, done: make(chan struct{}), lostC: make(chan struct{}), renewed: r.now(), info: LockInfo{
+	lk := &Lock{r: r, done: make(chan struct{}), since: r.now(), info: LockInfo{
 		ID: randomHex(8), Kind: req.Kind, Purpose: req.Purpose, Scope: req.Scope, Owner: r.owner(host), Host: host, PID: os.Getpid(),
 		Process: processIdentity(os.Getpid()), TTL: r.opts.LockTTL,
 	}}
+	lk.held, lk.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	if err := lk.put(ctx); err != nil {
 		r.abandon(lk.info.ID) // the request may have arrived all the same
 		return nil, err
 	}
-	if err := lk.acquire(ctx, req); err != nil {
+	err := lk.acquire(ctx, req)
+	if err == nil && lk.age() > lk.info.TTL/2 { // the store is slow
+		err = lk.renew(ctx)
+	}
+	if err != nil {
 		// What was asked for is gone, but our object must not stay, even if ctx has ended.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
 		return nil, errors.Join(err, r.letGo(ctx, lk.info.ID))
 	}
-	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	background, stop := context.WithCancel(lk.held)
 	lk.stop = stop
 	go lk.keep(background)
+	go lk.watch(background, time.NewTimer(lk.life()-lk.age()))
 	return lk, nil
 }
 

@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -136,7 +137,7 @@ func TestStaleLockIsTakenOver(t *testing.T) {
 	old := must(a.Lock(ctx, Shared))(t)
 	w := must(a.NewWriter(ctx, old))(t)
 	s := w.Stream("s")
-	_, err := s.Write(noise(1, 300<<10))
+	_, err := s.Write(noise(1, 100<<10)) // no pack before the end: before a write the lock would be renewed
 	check(t, err)
 	check(t, s.Close())
 
@@ -255,9 +256,10 @@ func TestLockLostWhileSigningOff(t *testing.T) {
 
 // The lock refreshes itself, and a lost one stops a writer that is at work.
 func TestLockKeepsItself(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	r := newRepo(t)
-	a := reopen(t, r, func(o *Options) { o.LockTTL = 120 * time.Millisecond })
+	a := reopen(t, r, func(o *Options) { o.LockTTL = 2 * time.Second })
 	lk := must(a.Lock(ctx, Shared))(t)
 	first := must(r.store.list(ctx, kindLock.prefix()))(t)[0].name
 	for {
@@ -367,4 +369,182 @@ func TestLockOfALostContainer(t *testing.T) {
 		t.Fatalf("the one that was lost comes back and holds it still: %v", err)
 	}
 	check(t, next.Release(ctx))
+}
+
+// lapsing is a store that is away for the objects of locks alone, as one process sees it; another one has
+// the same store without faults, and both go by the test's clock.
+func lapsing(t *testing.T, change ...func(*Options)) (c *clock, away *faulty, holder, other *Repo) {
+	c, f, r, _ := sharedClock(t)
+	away = &faulty{}
+	holder = reopen(t, r, append(change, func(o *Options) { o.wrap = func(backend) backend { away.backend = f; return away } })...)
+	return c, away, holder, r
+}
+
+// setFail lets calls of objects of a kind fail; it counts those of the others that change the store.
+func (f *faulty) setFail(k objectKind, others *int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fail = func(op, name string) error {
+		if strings.HasPrefix(name, k.prefix()) {
+			return io.ErrClosedPipe
+		}
+		if op == "put" || op == "remove" {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			*others++
+		}
+		return nil
+	}
+}
+
+// A holder that cannot renew its lock until its life is over ends itself: not because it was told so, as
+// nobody can tell it, and before another may take the lock over. Nothing is written from then on.
+func TestLockLapses(t *testing.T) {
+	ctx := context.Background()
+	for _, kind := range []LockKind{Shared, Sweeping, Exclusive} {
+		c, away, a, b := lapsing(t)
+		req := LockRequest{Kind: kind, Scope: "oplog"}
+		lk := must(a.LockWith(ctx, req))(t)
+		w := must(a.NewWriter(ctx, lk))(t)
+		s := w.Stream("s")
+		must(s.Write(noise(1, 600<<10)))(t) // packs, some of them stored
+		var writes int
+		away.setFail(kindLock, &writes)
+		// Half of its life: the store is away, but nobody can have taken the lock over.
+		c.move(lk.info.TTL * 3 / 4)
+		if err := lk.Check(ctx); err == nil || errors.Is(err, ErrLockLost) {
+			t.Fatalf("%s: %v", kind, err)
+		}
+		var locked *LockedError
+		if _, err := b.LockWith(ctx, req); !errors.As(err, &locked) {
+			t.Fatalf("%s: taken over while it lives: %v", kind, err)
+		}
+		c.move(lk.info.TTL * 15 / 100)
+		if _, err := b.LockWith(ctx, req); !errors.As(err, &locked) {
+			t.Fatalf("%s: taken over before its holder ends: %v", kind, err)
+		}
+		var lapsed *LapsedError
+		if err := lk.Check(ctx); !errors.As(err, &lapsed) || !errors.Is(err, ErrLockLost) || !errors.Is(err, io.ErrClosedPipe) || !strings.Contains(err.Error(), "start again when the store answers") {
+			t.Fatalf("%s: %v", kind, err)
+		}
+		<-lk.Lost()
+		<-w.ctx.Done()
+		away.mu.Lock()
+		writes = 0
+		away.mu.Unlock()
+		if _, err := s.Write(noise(2, 600<<10)); err == nil {
+			t.Errorf("%s: written under a lock whose life is over", kind)
+		}
+		if err := w.Commit(ctx, &Manifest{}); !errors.As(err, &lapsed) {
+			t.Errorf("%s: signed off: %v", kind, err)
+		}
+		if kind != Shared {
+			if err := a.Delete(ctx, lk, "20260101T000000.000000Z-00000000"); !errors.As(err, &lapsed) {
+				t.Errorf("%s: deleted: %v", kind, err)
+			}
+			if _, err := a.Sweep(ctx, lk, SweepOptions{}); !errors.As(err, &lapsed) {
+				t.Errorf("%s: swept: %v", kind, err)
+			}
+		}
+		if err := lk.Release(ctx); !errors.As(err, &lapsed) {
+			t.Errorf("%s: released: %v", kind, err)
+		}
+		if away.mu.Lock(); writes > 0 {
+			t.Errorf("%s: %d writes after the end", kind, writes)
+		}
+		away.fail = nil
+		away.mu.Unlock()
+		// The store is back. The old lock does not come alive; a new one of the same process goes on, and
+		// meets the old one no more.
+		if err := lk.Check(ctx); !errors.As(err, &lapsed) {
+			t.Errorf("%s: came back: %v", kind, err)
+		}
+		again := must(a.LockWith(ctx, req))(t)
+		check(t, again.Release(ctx))
+		if left := must(b.store.list(ctx, kindLock.prefix()))(t); len(left) != 0 {
+			t.Errorf("%s: left: %v", kind, left)
+		}
+	}
+}
+
+// The same without a clock of the test: the holder waits for nothing but a store that hangs, and ends when
+// its time is over.
+func TestLockLapsesByItself(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	for _, fault := range []string{"fails", "hangs"} {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			r := newRepo(t)
+			f := &faulty{}
+			a := reopen(t, r, withFaults(f), func(o *Options) { o.LockTTL = time.Second })
+			lk := must(a.Lock(ctx, Shared))(t)
+			w := must(a.NewWriter(ctx, lk))(t)
+			hang := make(chan struct{})
+			f.mu.Lock()
+			f.fail = func(op, name string) error {
+				if strings.HasPrefix(name, kindLock.prefix()) && fault == "hangs" {
+					select {
+					case <-hang:
+					case <-lk.Lost(): // as a request ends with its context
+					}
+				}
+				return io.ErrClosedPipe
+			}
+			f.mu.Unlock()
+			<-lk.Lost()
+			close(hang)
+			<-w.ctx.Done()
+			var lapsed *LapsedError
+			err := context.Cause(w.ctx)
+			if fault == "hangs" {
+				// Whatever failed last, it is the lock that is lost.
+				if !errors.Is(err, ErrLockLost) {
+					t.Errorf("%v", err)
+				}
+			} else if !errors.As(err, &lapsed) {
+				t.Errorf("%v", err)
+			}
+			if err := w.Abort(); err != nil {
+				t.Errorf("%v", err)
+			}
+			if err := lk.Release(ctx); !errors.Is(err, ErrLockLost) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// A machine that slept, or whose clock was set, comes back: if the store answers it decides, if it does
+// not, the lock is lost.
+func TestLockAfterAJump(t *testing.T) {
+	ctx := context.Background()
+	for _, jump := range []time.Duration{time.Hour, -time.Hour} {
+		own := newClock()
+		r := newRepo(t)
+		f := &faulty{}
+		a := reopen(t, r, withFaults(f), func(o *Options) { o.Now = own.now })
+		lk := must(a.Lock(ctx, Shared))(t)
+		own.move(jump)
+		check(t, lk.hold(ctx)) // renewed on the way
+		check(t, lk.hold(ctx))
+		var others int
+		f.setFail(kindLock, &others)
+		own.move(jump)
+		w := must(a.NewWriter(ctx, lk))(t)
+		s := w.Stream("s")
+		must(s.Write(noise(1, 100<<10)))(t)
+		if err := w.Commit(ctx, &Manifest{}); !errors.Is(err, ErrLockLost) || !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("%v: %v", jump, err)
+		}
+		if others > 0 {
+			t.Errorf("%v: %d writes", jump, others)
+		}
+		f.mu.Lock()
+		f.fail = nil
+		f.mu.Unlock()
+		if err := lk.Release(ctx); !errors.Is(err, ErrLockLost) {
+			t.Errorf("%v: %v", jump, err)
+		}
+	}
 }

@@ -19,8 +19,63 @@ func (lk *Lock) Info() LockInfo {
 	return lk.info
 }
 
-// Lost is closed when the lock is found to be lost.
-func (lk *Lock) Lost() <-chan struct{} { return lk.lostC }
+// Lost is closed when the lock is found to be lost, or its life is over.
+func (lk *Lock) Lost() <-chan struct{} { return lk.held.Done() }
+
+// lost is why the lock is not held any more, nil while it is.
+func (lk *Lock) lost() error { return context.Cause(lk.held) }
+
+// life is how long after its last renewal a holder counts on the lock. It is shorter than the time to
+// live, so that what is on its way to the store then arrives before another may take over.
+func (lk *Lock) life() time.Duration { return lk.info.TTL - lk.info.TTL/8 }
+
+// age is the time since the last renewal, by the clock that says more: one stands still while a machine
+// sleeps, the other one can be set.
+func (lk *Lock) age() time.Duration {
+	lk.state.Lock()
+	defer lk.state.Unlock()
+	now := lk.r.now()
+	return max(now.Sub(lk.since), now.Round(0).Sub(lk.since.Round(0)).Abs())
+}
+
+// renewed notes a renewal that was sent at a time.
+func (lk *Lock) renewed(sent time.Time) {
+	lk.state.Lock()
+	defer lk.state.Unlock()
+	lk.since, lk.failed = sent, nil
+}
+
+// fails notes an attempt that failed; failure is the last one since the last renewal.
+func (lk *Lock) fails(err error) {
+	lk.state.Lock()
+	defer lk.state.Unlock()
+	lk.failed = err
+}
+
+func (lk *Lock) failure() error {
+	lk.state.Lock()
+	defer lk.state.Unlock()
+	return lk.failed
+}
+
+// within is ctx until the lock is lost.
+func (lk *Lock) within(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(lk.held, func() { cancel(lk.lost()) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
+// hold returns nil while the holder may count on the lock. Beyond its life, which is over if nobody came
+// to renew it, the store is asked. It is called before every write.
+func (lk *Lock) hold(ctx context.Context) error {
+	if err := lk.lost(); err != nil {
+		return err
+	}
+	if lk.age() < lk.life() {
+		return nil
+	}
+	return lk.Check(ctx)
+}
 
 // keep refreshes the lock four times in its time to live.
 func (lk *Lock) keep(ctx context.Context) {
@@ -33,27 +88,83 @@ func (lk *Lock) keep(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		lk.mu.Lock()
-		// An error but the loss is met again by the next check, which reports it. A request that hangs
-		// is given up in time for the next.
-		one, cancel := context.WithTimeout(ctx, max(lk.info.TTL/4, time.Second))
-		err := lk.refresh(one)
-		cancel()
-		lk.mu.Unlock()
-		if errors.Is(err, ErrLockLost) {
+		// An error but the loss is met again by the next check, which reports it.
+		if err := lk.renew(ctx); errors.Is(err, ErrLockLost) {
 			return
+		}
+	}
+}
+
+// watch ends the lock when its life is over, whatever a renewal waits for then: a request may hang for
+// longer than it was told to. The timer is set to its first look.
+func (lk *Lock) watch(ctx context.Context, t *time.Timer) {
+	defer t.Stop()
+	slept := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		switch {
+		case lk.age() < lk.life():
+			slept = false
+		case lk.failure() == nil && !slept:
+			// Nobody has tried, as the machine slept or its clock was set, or the only attempt still waits.
+			slept = true
+			go func() { _ = lk.renew(ctx) }() // what it finds the lock says
+		default:
+			_ = lk.lapse() // who works under it is told by its context
+			return
+		}
+		wait := lk.life() - lk.age()
+		if slept {
+			wait = lk.info.TTL / 16
+		}
+		t.Reset(max(wait, time.Millisecond))
+	}
+}
+
+// renew refreshes the lock. A request that hangs is given up and tried again. When its life is over and
+// it cannot be renewed, it is lost.
+func (lk *Lock) renew(ctx context.Context) error {
+	lk.mu.Lock()
+	defer lk.mu.Unlock()
+	for {
+		over := lk.age() >= lk.life()
+		switch {
+		case lk.lost() != nil:
+			return lk.lost()
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case over && lk.failure() != nil:
+			return lk.lapse()
+		}
+		within, done := lk.within(ctx)
+		one, cancel := context.WithTimeoutCause(within, max(lk.info.TTL/4, time.Second), errHangs)
+		err := lk.refresh(one)
+		hangs := context.Cause(one) == errHangs
+		cancel()
+		done()
+		if err == nil || errors.Is(err, ErrLockLost) || ctx.Err() != nil {
+			return err
+		}
+		lk.fails(err)
+		if !hangs && lk.age() < lk.life() {
+			return err
 		}
 	}
 }
 
 // refresh writes the lock's next object and only then looks whether the one before is still
 // there. Who takes the lock over deletes what he saw and lists again, so either he sees the new
-// object and lets go, or we see that the old one is gone, or both.
+// object and lets go, or we see that the old one is gone, or both. It is called with mu.
 func (lk *Lock) refresh(ctx context.Context) error {
-	if lk.lost != nil {
-		return lk.lost
+	if err := lk.lost(); err != nil {
+		return err
 	}
 	before := lockName(lk.info.ID, lk.seq)
+	sent := lk.r.now()
 	lk.seq++
 	if err := lk.put(ctx); err != nil {
 		lk.seq--
@@ -65,36 +176,53 @@ func (lk *Lock) refresh(ctx context.Context) error {
 		}
 		return errors.Join(lk.lose(), lk.r.store.remove(ctx, lockName(lk.info.ID, lk.seq)))
 	}
-	lk.renewed = lk.r.now()
+	lk.renewed(sent)
 	return lk.r.store.remove(ctx, before)
 }
 
+// lose says that the lock was taken over.
 func (lk *Lock) lose() error {
-	if lk.lost == nil {
-		lk.lost = fmt.Errorf("%s lock %s: %w", lk.info.Kind, lk.info.ID, ErrLockLost)
-		close(lk.lostC)
+	lk.end(fmt.Errorf("%s lock %s: %w", lk.info.Kind, lk.info.ID, ErrLockLost))
+	return lk.lost()
+}
+
+// lapse says that the lock's life is over.
+func (lk *Lock) lapse() error {
+	cause := lk.failure()
+	if cause == nil {
+		cause = errHangs
 	}
-	return lk.lost
+	lk.end(&LapsedError{Kind: lk.info.Kind, ID: lk.info.ID, For: lk.age(), Cause: cause})
+	return lk.lost()
 }
 
 // Check asks the store whether the lock is still there: ErrLockLost if not. After a pause in
 // which it may have become stale (a suspended machine, a clock that jumped) it is refreshed first.
 func (lk *Lock) Check(ctx context.Context) error {
+	if err := lk.lost(); err != nil {
+		return err
+	}
+	if lk.age() > lk.info.TTL/2 {
+		return lk.renew(ctx)
+	}
+	ctx, done := lk.within(ctx)
+	defer done()
+	for {
+		seq := lk.number()
+		_, err := lk.r.store.stat(ctx, lockName(lk.info.ID, seq))
+		if !isNotFound(err) {
+			return err
+		}
+		if lk.number() == seq { // else it was refreshed meanwhile
+			return lk.lose()
+		}
+	}
+}
+
+func (lk *Lock) number() int {
 	lk.mu.Lock()
 	defer lk.mu.Unlock()
-	if lk.lost != nil {
-		return lk.lost
-	}
-	// Round drops the monotonic reading, which stands still while a machine sleeps.
-	now := lk.r.now()
-	if e := max(now.Sub(lk.renewed), now.Round(0).Sub(lk.renewed.Round(0)).Abs()); e > lk.info.TTL/2 {
-		return lk.refresh(ctx)
-	}
-	_, err := lk.r.store.stat(ctx, lockName(lk.info.ID, lk.seq))
-	if isNotFound(err) {
-		return lk.lose()
-	}
-	return err
+	return lk.seq
 }
 
 // Advance says that the holder needs nothing of what it read before now, so that packs which were
@@ -106,43 +234,57 @@ func (lk *Lock) Advance(ctx context.Context) error {
 	if lk.open > 0 {
 		return errors.New("a writer is open under the lock: it may rely on condemned packs")
 	}
+	if err := lk.lost(); err != nil {
+		return err
+	}
+	now := lk.r.now()
+	if now.Sub(lk.advanced).Abs() < lk.info.TTL/30 {
+		return nil
+	}
+	within, done := lk.within(ctx)
+	defer done()
+	_, trash, err := lk.r.readTrash(within)
+	if err != nil {
+		return err
+	}
+	lk.advanced = now
+	seen := slices.Sorted(maps.Keys(trash))
 	lk.mu.Lock()
-	defer lk.mu.Unlock()
-	if lk.lost != nil {
-		return lk.lost
+	same := slices.Equal(seen, lk.info.Seen)
+	lk.info.Seen = seen
+	lk.mu.Unlock()
+	if same {
+		return nil
 	}
-	if now := lk.r.now(); now.Sub(lk.advanced).Abs() >= lk.info.TTL/30 {
-		_, trash, err := lk.r.readTrash(ctx)
-		if err != nil {
-			return err
-		}
-		lk.advanced = now
-		seen := slices.Sorted(maps.Keys(trash))
-		if slices.Equal(seen, lk.info.Seen) {
-			return nil
-		}
-		lk.info.Seen = seen
-		return lk.refresh(ctx)
-	}
-	return nil
+	return lk.renew(ctx)
 }
 
 // Release removes the lock. It works after ctx has ended, too. A lock that was lost is an error,
 // so that nobody takes what was done under it for safe.
 func (lk *Lock) Release(ctx context.Context) error {
 	lk.stop()
-	<-lk.done
-	lk.mu.Lock()
-	defer lk.mu.Unlock()
-	if lk.lost != nil {
-		return lk.lost
+	select {
+	case <-lk.done:
+	case <-lk.held.Done(): // keep may wait for a request that hangs
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	ctx = context.WithoutCancel(ctx)
+	if err := lk.lost(); err != nil {
+		var lapsed *LapsedError
+		if errors.As(err, &lapsed) {
+			// Its work has ended. The store may be away still, then it becomes stale by itself.
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			_ = lk.r.letGo(ctx, lk.info.ID)
+		}
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	lk.mu.Lock() // no renewal is under way, and none comes
+	defer lk.mu.Unlock()
 	err := lk.r.letGo(ctx, lk.info.ID)
-	if err == nil && lk.lost == nil {
-		lk.lost = errors.New("the lock was released")
-		close(lk.lostC)
+	if err == nil {
+		lk.end(errors.New("the lock was released"))
 	}
 	return err
 }

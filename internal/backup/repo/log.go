@@ -141,6 +141,24 @@ func (r *Repo) logBuffer() []byte {
 	return make([]byte, 0, logChunk)
 }
 
+// packBuffer is an empty buffer for a pack, one that was used before if there is one: the system has to fill
+// the pages of a new one with zeros.
+func (r *Repo) packBuffer() []byte {
+	select {
+	case b := <-r.packBuffers:
+		return b
+	default:
+		return make([]byte, 0, r.marker.PackSize+r.marker.PackSize/16)
+	}
+}
+
+func (r *Repo) freePackBuffer(b []byte) {
+	select {
+	case r.packBuffers <- b[:0]:
+	default:
+	}
+}
+
 func (r *Repo) freeLogBuffer(b []byte) {
 	if cap(b) == logChunk {
 		r.logBuffers.Put((*[logChunk]byte)(b[:logChunk]))

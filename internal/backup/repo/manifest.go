@@ -197,9 +197,14 @@ func (r *Repo) Delete(ctx context.Context, lk *Lock, ids ...string) error {
 	if err := lk.mayDelete(ctx); err != nil {
 		return err
 	}
+	ctx, done := lk.within(ctx)
+	defer done()
 	for _, id := range ids {
 		if !validName(id) {
 			return fmt.Errorf("there is no backup %q", id)
+		}
+		if err := lk.hold(ctx); err != nil {
+			return err
 		}
 		if err := r.store.remove(ctx, manifestName(id)); err != nil {
 			return err

@@ -176,8 +176,9 @@ type packBuilder struct {
 	entry packEntry
 }
 
-func newPackBuilder(k *keys, size int) (*packBuilder, error) {
-	p := &packBuilder{keys: k, buf: make([]byte, 0, size)}
+// newPackBuilder begins a pack in an empty buffer.
+func newPackBuilder(k *keys, buf []byte) (*packBuilder, error) {
+	p := &packBuilder{keys: k, buf: buf}
 	p.buf = append(p.buf, makeHeader(kindPack, k.encrypted())...)
 	if k.encrypted() {
 		salt := newSalt()

@@ -23,6 +23,8 @@ func (r *Repo) RebuildIndex(ctx context.Context, lk *Lock) (st RepairStats, err 
 	if err := lk.Check(ctx); err != nil {
 		return st, err
 	}
+	ctx, done := lk.within(ctx)
+	defer done()
 	listed := map[ID]bool{}
 	if st.RemovedIndexes, err = r.dropDamaged(ctx, kindIndex, func(name string) error {
 		packs, err := r.readIndexObject(ctx, name)

@@ -90,6 +90,7 @@ type Repo struct {
 	blocks       *blockCache
 	letGoLocks   map[string]bool // ids of locks of ours that are not held any more, but may be there
 	logBuffers   sync.Pool       // *[logChunk]byte
+	packBuffers  chan []byte     // one that is free, at most
 }
 
 // Init makes a repository where there is none. The marker is written last, so that what was
@@ -223,7 +224,7 @@ func connect(ctx context.Context, url string, o Options, create bool) (*Repo, er
 	if err != nil {
 		return nil, errors.Join(err, b.close())
 	}
-	return &Repo{url: url, store: newStore(b, o.Retry, o.Cache), codec: c, opts: o, blocks: newBlockCache(16 << 20)}, nil
+	return &Repo{url: url, store: newStore(b, o.Retry, o.Cache), codec: c, opts: o, blocks: newBlockCache(16 << 20), packBuffers: make(chan []byte, 1)}, nil
 }
 
 // use sets the marker and what follows from it.

@@ -69,6 +69,8 @@ func (r *Repo) Sweep(ctx context.Context, lk *Lock, o SweepOptions) (SweepStats,
 	if err := lk.mayDelete(ctx); err != nil {
 		return SweepStats{}, err
 	}
+	ctx, done := lk.within(ctx)
+	defer done()
 	if o.Repack == 0 {
 		o.Repack = 1.0 / 3
 	}
@@ -158,9 +160,7 @@ func (s *sweep) survey(ctx context.Context) (err error) {
 }
 
 func (s *sweep) lockAges(ctx context.Context) error {
-	s.lk.mu.Lock()
-	err := s.lk.refresh(ctx) // its time is the store's present
-	s.lk.mu.Unlock()
+	err := s.lk.renew(ctx) // its time is the store's present
 	if err != nil {
 		return err
 	}

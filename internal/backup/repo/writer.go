@@ -55,10 +55,8 @@ func (r *Repo) NewWriter(ctx context.Context, lk *Lock) (*Writer, error) {
 	if lk == nil {
 		return nil, errors.New("a writer needs a lock")
 	}
-	select {
-	case <-lk.Lost():
-		return nil, ErrLockLost
-	default:
+	if err := lk.lost(); err != nil {
+		return nil, err
 	}
 	lk.users.Lock()
 	lk.open++
@@ -85,7 +83,7 @@ func (w *Writer) watch() {
 		case <-w.ctx.Done():
 			return
 		case <-w.lk.Lost():
-			w.fail(fmt.Errorf("lock %s: %w", w.lk.info.ID, ErrLockLost))
+			w.fail(w.lk.lost())
 			return
 		case <-t.C:
 			if err := w.flushOld(); err != nil {
@@ -199,7 +197,7 @@ func (w *Writer) addBlock(encoded []byte, chunks []chunkEntry) error {
 	size := w.r.marker.PackSize
 	w.packMu.Lock()
 	if w.pack == nil {
-		p, err := newPackBuilder(w.r.keys, size+size/16)
+		p, err := newPackBuilder(w.r.keys, w.r.packBuffer())
 		if err != nil {
 			w.packMu.Unlock()
 			return err
@@ -233,9 +231,14 @@ func (w *Writer) send(p *packBuilder) {
 
 func (w *Writer) uploadPack(p *packBuilder) error {
 	entry, data := p.finish()
+	if err := w.lk.hold(w.ctx); err != nil {
+		return err
+	}
 	if err := w.r.store.put(w.ctx, packName(entry.id), data); err != nil {
 		return fmt.Errorf("writing a pack: %w", err)
 	}
+	// After an error the store may still be reading it.
+	w.r.freePackBuffer(data)
 	w.mu.Lock()
 	w.stats.Packs++
 	w.stats.Stored += int64(len(data))
@@ -256,6 +259,9 @@ func (w *Writer) index(ctx context.Context, now bool) error {
 	defer w.idxMu.Unlock()
 	if len(w.done) == 0 || (!now && len(w.done) < packsAnIdx && time.Since(w.since) < flushPeriod) {
 		return nil
+	}
+	if err := w.lk.hold(ctx); err != nil {
+		return err
 	}
 	name, size, err := w.r.writeIndex(ctx, w.done)
 	if err != nil {
@@ -348,6 +354,9 @@ func (w *Writer) sign(ctx context.Context, m *Manifest) error {
 	if err != nil {
 		return err
 	}
+	// A request that is still tried when the lock's life is over is given up.
+	ctx, done := w.lk.within(ctx)
+	defer done()
 	if err := w.lk.Check(ctx); err != nil {
 		return err
 	}
@@ -388,8 +397,13 @@ func (w *Writer) end() error {
 	w.lk.users.Lock()
 	w.lk.open--
 	w.lk.users.Unlock()
+	if w.lk.lost() != nil {
+		return nil // who wrote said why; nothing more is written
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), time.Minute)
 	defer cancel()
+	ctx, done := w.lk.within(ctx)
+	defer done()
 	return w.index(ctx, true)
 }
 

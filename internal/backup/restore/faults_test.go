@@ -97,7 +97,7 @@ func TestResentDocuments(t *testing.T) {
 func writeState(t testing.TB, r *Restore, n *nsRecord) {
 	t.Helper()
 	twin := New(r.o, r.client, r.server, nil, nil)
-	if err := twin.prepare(); err != nil {
+	if err := twin.prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	text, err := json.Marshal(record{Version: stateVersion, Source: twin.fingerprint(), Namespaces: map[string]*nsRecord{"d.c": n}})

@@ -19,6 +19,7 @@ import (
 
 	"github.com/cairndb/cairn/internal/backup/archive"
 	"github.com/cairndb/cairn/internal/backup/entry"
+	"github.com/cairndb/cairn/internal/backup/replay"
 	"github.com/cairndb/cairn/internal/backup/tool"
 )
 
@@ -88,7 +89,7 @@ func (r *Restore) run(ctx context.Context) error {
 	if err := r.o.validate(r.server.Atlas, r.log); err != nil {
 		return err
 	}
-	if err := r.prepare(); err != nil {
+	if err := r.prepare(ctx); err != nil {
 		return err
 	}
 	if r.o.Output.DryRun {
@@ -125,7 +126,7 @@ func (r *Restore) run(ctx context.Context) error {
 }
 
 // prepare reads what there is to restore and decides what goes where.
-func (r *Restore) prepare() error {
+func (r *Restore) prepare(ctx context.Context) error {
 	var err error
 	if r.rules, err = rulesOf(r.o); err != nil {
 		return err
@@ -154,6 +155,11 @@ func (r *Restore) prepare() error {
 	}
 	if r.o.Input.OplogReplay && p.oplog == nil {
 		return errors.New("no oplog file to replay; make sure you run mongodump with --oplog")
+	}
+	if r.o.Input.OplogReplay && !r.o.Original {
+		if err := replay.Check(ctx, r.client); err != nil {
+			return fmt.Errorf("--oplogReplay: %w", err)
+		}
 	}
 	if p.conflict {
 		return errors.New("cannot provide both an oplog.bson file and an oplog file with --oplogFile, " +

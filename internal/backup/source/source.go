@@ -12,6 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
 
+	"github.com/cairndb/cairn/internal/backup/batch"
 	"github.com/cairndb/cairn/internal/backup/entry"
 	"github.com/cairndb/cairn/internal/bson"
 )
@@ -29,6 +30,9 @@ type Source struct {
 	StaleWait time.Duration
 	// GiveUp is how long Tail and Read go on while no server answers; 0 is for ever.
 	GiveUp time.Duration
+	// Dialer is the one that makes the client's connections, if it is a batch.Dialer: entries
+	// are then read past the driver where that can be done. nil: through the driver.
+	Dialer *batch.Dialer
 	// OnRetry is told of each error that Tail and Read go on after, with the pause
 	// before the next attempt; nil: nobody.
 	OnRetry func(err error, pause time.Duration)

@@ -11,6 +11,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
 
+	"github.com/cairndb/cairn/internal/backup/batch"
 	"github.com/cairndb/cairn/internal/backup/entry"
 	"github.com/cairndb/cairn/internal/bson"
 )
@@ -22,14 +23,37 @@ import (
 // restarts, for as long as ctx lives; see the package comment for the two ways in which it
 // cannot.
 func (s *Source) Tail(ctx context.Context, from entry.OpTime, fn func(raw bson.Raw) error) error {
-	return s.TailHeads(ctx, from, func(raw bson.Raw, _ entry.Head) error { return fn(raw) })
+	return s.TailBatches(ctx, from, oneByOne(fn))
 }
 
-// TailHeads is Tail for a reader that need not look at plain entries: it is told their heads,
-// which were read anyway. See entry.Head for what the head of another one tells.
-func (s *Source) TailHeads(ctx context.Context, from entry.OpTime, fn func(raw bson.Raw, h entry.Head) error) error {
+// Item is an entry with what was read of it: the whole head of a plain one, see entry.Head for
+// what it tells of others.
+type Item struct {
+	Raw  bson.Raw
+	Head entry.Head
+}
+
+// TailBatches is Tail for a reader that takes many entries at a time: as many as there are, at
+// most itemsAtOnce. The items are valid until fn returns. What fn fails with ends the tail.
+func (s *Source) TailBatches(ctx context.Context, from entry.OpTime, fn func(items []Item) error) error {
 	r := &reader{s: s, fn: fn, last: from, tail: true}
 	return r.run(ctx)
+}
+
+// itemsAtOnce is how many entries a callback gets at most: enough to share what is done once for
+// all of them, few enough that they are still in the processor's cache.
+const itemsAtOnce = 256
+
+// oneByOne is a callback for each entry.
+func oneByOne(fn func(raw bson.Raw) error) func([]Item) error {
+	return func(items []Item) error {
+		for i := range items {
+			if err := fn(items[i].Raw); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 // Read hands fn the entries of the closed interval [from, to], in order, once. The oplog
@@ -39,7 +63,7 @@ func (s *Source) Read(ctx context.Context, from, to bson.Timestamp, fn func(raw 
 	if err := s.reaches(ctx, from); err != nil {
 		return err
 	}
-	r := &reader{s: s, fn: func(raw bson.Raw, _ entry.Head) error { return fn(raw) }, first: from, to: to}
+	r := &reader{s: s, fn: oneByOne(fn), first: from, to: to}
 	if err := r.run(ctx); err != nil {
 		return err
 	}
@@ -63,15 +87,17 @@ type finalError struct{ error }
 // reader delivers entries over as many cursors as it takes.
 type reader struct {
 	s    *Source
-	fn   func(bson.Raw, entry.Head) error
+	fn   func([]Item) error
 	tail bool
 
 	heads entry.HeadReader
+	items []Item // read, not handed out yet; they alias the reply
+	bytes int    // of the entries since the last pause
 	// first is where an interval begins, which need not be an entry.
 	first, to bson.Timestamp
 
 	last     entry.OpTime // delivered last; before the first delivery what a tail begins with
-	lastRaw  bson.Raw     // its bytes, nil before the first delivery
+	lastRaw  bson.Raw     // its bytes, a copy, nil before the first delivery
 	missing  time.Time    // since when the server does not have last
 	point    bson.Timestamp
 	progress bool      // something was delivered since the last error
@@ -139,26 +165,42 @@ func (r *reader) once(ctx context.Context) error {
 	}
 	defer closeCursor(cur)
 	r.silent = time.Time{}
+	r.items = r.items[:0] // what was not handed out is read again
 	if (r.tail && r.last.TS != 0) || r.lastRaw != nil {
 		if err := r.begin(ctx, cur); err != nil {
 			return err
 		}
 	}
+	followed := r.s.Dialer.Follow(cur.ID())
+	defer followed.Close()
 	for {
 		if r.tail && cur.RemainingBatchLength() == 0 {
 			if err := r.pause(ctx); err != nil {
 				return err
 			}
 		}
-		if !cur.Next(ctx) {
-			break
+		if cur.TryNext(ctx) {
+			if err := r.add(ctx, bson.Raw(cur.Current)); err != nil {
+				return err
+			}
+			if cur.RemainingBatchLength() == 0 {
+				if err := r.deliver(); err != nil {
+					return err
+				}
+			}
+			continue
 		}
-		if err := r.deliver(ctx, bson.Raw(cur.Current), cur.RemainingBatchLength() == 0); err != nil {
+		if err := cur.Err(); err != nil {
 			return err
 		}
-	}
-	if err := cur.Err(); err != nil {
-		return err
+		if b := followed.Take(); b != nil {
+			if err := r.batch(ctx, b); err != nil {
+				return err
+			}
+		}
+		if cur.ID() == 0 {
+			break
+		}
 	}
 	if r.tail {
 		return errEnded
@@ -178,9 +220,15 @@ func (r *reader) complete(ctx context.Context) error {
 	return err
 }
 
+// fullReply is how many bytes tell that a reply was cut by its size: the next one is there already.
+const fullReply = 8 << 20
+
 // pause lets entries gather before the server is asked again.
 func (r *reader) pause(ctx context.Context) error {
-	pace := r.s.Pace
+	pace, got := r.s.Pace, r.bytes
+	if r.bytes = 0; got >= fullReply {
+		return context.Cause(ctx)
+	}
 	switch {
 	case pace < 0:
 		return nil
@@ -212,10 +260,13 @@ func (r *reader) begin(ctx context.Context, cur *mongo.Cursor) error {
 		return &RollbackError{Entry: r.last, Found: t, Bytes: true}
 	}
 	r.missing = time.Time{}
-	if r.lastRaw == nil {
-		return r.deliver(ctx, raw, true)
+	if r.lastRaw != nil {
+		return nil
 	}
-	return nil
+	if err := r.add(ctx, raw); err != nil || cur.RemainingBatchLength() > 0 {
+		return err
+	}
+	return r.deliver()
 }
 
 // absent says why the entry delivered last cannot be found.
@@ -281,35 +332,69 @@ func (r *reader) lagging(newest entry.OpTime) error {
 	return &RollbackError{Entry: r.last, Found: newest}
 }
 
-// deliver hands an entry to the callback. endOfBatch tells that the next one is in
-// another reply.
-func (r *reader) deliver(ctx context.Context, raw bson.Raw, endOfBatch bool) error {
+// batch delivers a reply that passed the driver by.
+func (r *reader) batch(ctx context.Context, b *batch.Batch) error {
+	defer b.Release()
+	for {
+		doc, ok, err := b.Next()
+		switch {
+		case err != nil:
+			return finalError{err}
+		case !ok:
+			return r.deliver()
+		}
+		if err := r.add(ctx, bson.Raw(doc)); err != nil {
+			return err
+		}
+	}
+}
+
+// add takes the next entry. It is handed out by deliver, at the latest before its reply's memory is
+// used again, or by itself when there are many.
+func (r *reader) add(ctx context.Context, raw bson.Raw) error {
 	h := r.heads.Read(raw)
 	if h.Kind == entry.Unknown {
 		var err error
 		if h.OpTime, err = optime(raw); err != nil {
-			return finalError{err}
+			return errors.Join(r.deliver(), finalError{err})
 		}
 	}
-	t := h.OpTime
-	if r.lastRaw != nil && t.TS <= r.last.TS {
-		return finalError{fmt.Errorf("the oplog is not in order: %s came after %s", at(t), at(r.last))}
+	t, before := h.OpTime, r.last
+	if n := len(r.items); n > 0 {
+		before = r.items[n-1].Head.OpTime
 	}
-	if r.s.bounded {
+	if (r.lastRaw != nil || len(r.items) > 0) && t.TS <= before.TS {
+		return errors.Join(r.deliver(), finalError{fmt.Errorf("the oplog is not in order: %s came after %s", at(t), at(before))})
+	}
+	if r.s.bounded && r.point < t.TS {
+		if err := r.deliver(); err != nil {
+			return err
+		}
 		if err := r.await(ctx, t.TS); err != nil {
 			return err
 		}
 	}
-	if err := r.fn(raw, h); err != nil {
+	r.bytes += len(raw)
+	r.items = append(r.items, Item{raw, h})
+	if len(r.items) == itemsAtOnce {
+		return r.deliver()
+	}
+	return nil
+}
+
+// deliver hands what was read to the callback.
+func (r *reader) deliver() error {
+	n := len(r.items)
+	if n == 0 {
+		return nil
+	}
+	items := r.items
+	r.items = items[:0]
+	if err := r.fn(items); err != nil {
 		return finalError{err}
 	}
-	// Only the bytes of a batch's last entry are compared after an error in between, as
-	// a cursor that fails has delivered whole batches; the others are kept while they are
-	// at hand.
-	r.last, r.lastRaw, r.progress = t, raw, true
-	if endOfBatch {
-		r.lastRaw = raw.Clone() // the reply need not be held until the next one
-	}
+	last := &items[n-1]
+	r.last, r.lastRaw, r.progress = last.Head.OpTime, append(r.lastRaw[:0], last.Raw...), true
 	return nil
 }
 

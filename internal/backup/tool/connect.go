@@ -109,10 +109,21 @@ func (o *Options) ClientOptions() (*options.ClientOptions, error) {
 	if o.Dialer != nil {
 		opts.SetDialer(o.Dialer)
 	}
+	PollServers(opts)
 	if cs.SSLDisableOCSPEndpointCheckSet {
 		opts.SetDisableOCSPEndpointCheck(cs.SSLDisableOCSPEndpointCheck)
 	}
 	return opts, nil
+}
+
+// PollServers lets a client ask its servers how they are now and then, unless the connection string says
+// otherwise, instead of leaving a question open that they answer when something changes. A client that
+// is disconnected just when it asks would wait for that answer, 10 seconds at worst. An election is
+// noticed by the first operation that fails, as otherwise by most.
+func PollServers(o *options.ClientOptions) {
+	if o.ServerMonitoringMode == nil {
+		o.SetServerMonitoringMode(options.ServerMonitoringModePoll)
+	}
 }
 
 // stripMerged takes the options out of a connection string that are merged with flags and

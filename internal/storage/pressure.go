@@ -1,0 +1,62 @@
+package storage
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// pressure lets compactions wait while writers are in a hurry. A compaction takes a
+// processor that a burst of writes could use, and merging few runs often costs more than
+// merging many of them once. So while much is written, or an index is built, none begins
+// until L0 is deep or large; as soon as the burst is over all that wait are started.
+type pressure struct {
+	// written is counted by those who write: bytes.
+	written atomic.Int64
+	// loads are the bulk loads at work.
+	loads atomic.Int32
+	// urgent are those who wait for compactions.
+	urgent atomic.Int32
+	// sublevels and bytes are those of L0, as the writers last saw it.
+	sublevels atomic.Int32
+	bytes     atomic.Int64
+	// most is the size of L0 at which compactions wait no longer.
+	most int64
+
+	mu   sync.Mutex
+	at   time.Time // of the last look at written
+	last int64     // what it was
+	busy bool
+}
+
+const (
+	// hurry is how many bytes of the journal a second are a burst.
+	hurry = 4 << 20
+	// holdSublevels is the read amplification of L0 at which compactions wait no longer.
+	holdSublevels = 8
+	// hurryEvery is how often the rate of the writes is looked at.
+	hurryEvery = 50 * time.Millisecond
+	// holdMemTables is how many full memtables of data L0 has when compactions wait no longer.
+	holdMemTables = 16
+)
+
+// hold reports whether compactions are to wait.
+func (p *pressure) hold() bool {
+	if p.urgent.Load() > 0 || p.sublevels.Load() >= holdSublevels || p.bytes.Load() >= p.most {
+		return false
+	}
+	return p.loads.Load() > 0 || p.hurried()
+}
+
+// hurried reports whether much was written since the last look.
+func (p *pressure) hurried() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if d := now.Sub(p.at); d >= hurryEvery {
+		n := p.written.Load()
+		p.busy = float64(n-p.last) >= hurry*d.Seconds()
+		p.at, p.last = now, n
+	}
+	return p.busy
+}
