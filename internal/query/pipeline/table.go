@@ -39,7 +39,7 @@ func Table() []Row {
 		{Name: "$facet", Since: "3.4", Help: "several pipelines over the same input", parse: parseFacet},
 		{Name: "$fill", Since: "5.3", Status: expr.Missing},
 		{Name: "$geoNear", Since: "2.4", Status: expr.Missing, refuse: noGeoIndex},
-		{Name: "$graphLookup", Since: "3.4", Status: expr.Missing},
+		{Name: "$graphLookup", Since: "3.4", Help: "follow references in another collection", parse: parseGraphLookup},
 		{Name: "$group", Since: "2.2", Help: "group by a key and accumulate", parse: parseGroup},
 		{Name: "$indexStats", Since: "3.2", Help: "use of the indexes", parse: parseIndexStats, first: true, unstable: true},
 		{Name: "$limit", Since: "2.2", Help: "at most so many documents", parse: parseLimit},
