@@ -41,7 +41,8 @@ const (
 
 const backupExitCodes = `Exit codes: 0 done; 1 failed; 2 the command line is wrong; 3 oplog is lost (a gap, recorded);
 4 damage, or what was restored differs; 5 refused (a moment that cannot be restored, another
-server's repository, no confirmation); 6 the repository is locked by another process; 130 interrupted.`
+server's repository, no confirmation); 6 the repository is locked by another process, or
+its lock could not be kept; 130 interrupted.`
 
 // backupFlags are what every command of `cairn backup` takes.
 type backupFlags struct {

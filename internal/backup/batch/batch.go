@@ -55,9 +55,9 @@ func (p *pool) put(b []byte) {
 
 // Batch is the documents of one reply.
 type Batch struct {
-	pool *pool
-	buf  []byte // the message
-	arr  []byte // of it, the elements of the array
+	d   *Dialer
+	buf []byte // the message
+	arr []byte // of it, the elements of the array
 }
 
 // Next returns the next document, which is good until Release; ok is false behind the last
@@ -106,7 +106,12 @@ func (b *Batch) Documents() (docs []byte, n int, err error) {
 // Release gives the memory back. The batch and its documents are not used after it.
 func (b *Batch) Release() {
 	if b.buf != nil {
-		b.pool.put(b.buf)
+		if b.d.Scribble {
+			for i := range b.buf {
+				b.buf[i] = 0xdb
+			}
+		}
+		b.d.pool.put(b.buf)
 	}
 	b.buf, b.arr = nil, nil
 }

@@ -167,7 +167,7 @@ func TestShut(t *testing.T) {
 	cur := d.Follow(7)
 	c := &conn{d: d, want: cur}
 	cur.Close()
-	if c.want.give(&Batch{pool: &d.pool}) {
+	if c.want.give(&Batch{d: d}) {
 		t.Error("a closed cursor took a batch")
 	}
 	cur = d.Follow(7)

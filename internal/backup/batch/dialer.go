@@ -14,6 +14,8 @@ import (
 // concurrent use.
 type Dialer struct {
 	net.Dialer
+	// Scribble overwrites memory that is given back, so that a test sees who has kept it.
+	Scribble bool
 
 	pool    pool
 	mu      sync.Mutex
@@ -190,7 +192,7 @@ func (c *conn) reply() error {
 		return err
 	}
 	rest, arr, ok := take(c.msg)
-	if !ok || !c.want.give(&Batch{pool: &c.d.pool, buf: c.msg, arr: arr}) {
+	if !ok || !c.want.give(&Batch{d: c.d, buf: c.msg, arr: arr}) {
 		rest = c.msg
 	}
 	c.pass(rest)

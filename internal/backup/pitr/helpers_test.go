@@ -15,7 +15,7 @@ import (
 )
 
 // dialer is every client's: cursors of different servers have different ids, or are left to the driver.
-var dialer batch.Dialer
+var dialer = batch.Dialer{Scribble: true}
 
 func connectClient(uri string) (*mongo.Client, error) {
 	return mongo.Connect(options.Client().ApplyURI(uri).SetDialer(&dialer).SetServerMonitoringMode(options.ServerMonitoringModePoll))

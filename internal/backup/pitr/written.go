@@ -67,7 +67,10 @@ func (w *written) add(e *entry.Entry) error {
 	return nil
 }
 
+// count keeps nothing of ns, which may be in memory that is used again: setting the value of a key that is
+// there replaces the key as well.
 func (w *written) count(ns string, n int64) {
+	ns = strings.Clone(ns)
 	before, there := w.Namespaces[ns]
 	switch {
 	case there:
@@ -78,7 +81,7 @@ func (w *written) count(ns string, n int64) {
 		if w.Namespaces == nil {
 			w.Namespaces = map[string]int64{}
 		}
-		w.Namespaces[strings.Clone(ns)] = n
+		w.Namespaces[ns] = n
 	}
 }
 

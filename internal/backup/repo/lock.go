@@ -73,7 +73,7 @@ func (e *LockedError) Error() string {
 	for i := range e.Holders {
 		names = append(names, e.Holders[i].String())
 	}
-	return fmt.Sprintf("the repository is locked: %s; wait for its end, or if that process is certainly gone remove the lock", strings.Join(names, "; "))
+	return fmt.Sprintf("the repository is locked: %s; wait for its end, or if that process is certainly gone remove the lock (`cairn backup unlock`)", strings.Join(names, "; "))
 }
 
 // ErrLockLost is that a lock is not in the repository any more: it was taken over as stale, or

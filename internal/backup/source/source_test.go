@@ -23,7 +23,7 @@ import (
 
 func connect(t testing.TB, uri string) *mongo.Client {
 	t.Helper()
-	d := new(batch.Dialer)
+	d := &batch.Dialer{Scribble: true}
 	c, err := mongo.Connect(options.Client().ApplyURI(uri).SetDialer(d).SetServerMonitoringMode(options.ServerMonitoringModePoll))
 	if err != nil {
 		t.Fatal(err)

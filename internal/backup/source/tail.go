@@ -334,14 +334,17 @@ func (r *reader) lagging(newest entry.OpTime) error {
 
 // batch delivers a reply that passed the driver by.
 func (r *reader) batch(ctx context.Context, b *batch.Batch) error {
-	defer b.Release()
 	for {
 		doc, ok, err := b.Next()
 		switch {
 		case err != nil:
 			return finalError{err}
 		case !ok:
-			return r.deliver()
+			err := r.deliver()
+			if err == nil {
+				b.Release()
+			}
+			return err // which may tell of the entry by its bytes: they stay
 		}
 		if err := r.add(ctx, bson.Raw(doc)); err != nil {
 			return err
