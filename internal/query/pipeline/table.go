@@ -28,7 +28,7 @@ func Table() []Row {
 		{Name: "$_internalUnpackBucket", Since: "5.0", Help: "the measurements of the buckets of a time-series collection", parse: parseUnpack, unstable: true},
 		{Name: "$addFields", Since: "3.4", Help: "add or replace fields", parse: parseAddFields},
 		{Name: "$bucket", Since: "3.4", Help: "group by boundaries", parse: parseBucket},
-		{Name: "$bucketAuto", Since: "3.4", Help: "group into so many buckets of about the same size", parse: parseBucketAuto},
+		{Name: "$bucketAuto", Since: "3.4", Help: "group into so many buckets of about the same size; granularity is refused", parse: parseBucketAuto},
 		{Name: "$changeStream", Since: "3.6", Status: expr.Missing},
 		{Name: "$changeStreamSplitLargeEvent", Since: "6.0.9", Status: expr.Missing},
 		{Name: "$collStats", Since: "3.4", Help: "statistics of the collection", parse: parseCollStats, first: true},
