@@ -23,11 +23,7 @@ func (l *Local) Aggregate(op *OpContext, r *AggregateRequest, out *bson.Builder)
 	if err != nil {
 		return err
 	}
-	ns := r.NS
-	if ns.Coll == "" {
-		ns.Coll = "$cmd.aggregate"
-	}
-	return l.firstBatch(op, src, cursorSpec{ns: ns, limit: firstLimit(r.HasBatchSize, r.BatchSize)}, out)
+	return l.firstBatch(op, src, cursorSpec{ns: r.cursorNS(), command: "aggregate", limit: firstLimit(r.HasBatchSize, r.BatchSize)}, out)
 }
 
 // aggregateAll runs a pipeline to its end.
@@ -79,7 +75,7 @@ func (l *Local) aggregateOn(op *OpContext, r *AggregateRequest, view *view) (*pi
 		d, err := it.Next(op.Ctx)
 		if err != nil {
 			it.Close() // its error says no more
-			return nil, err
+			return nil, firstBatchInPlan("aggregate", r.cursorNS(), err)
 		}
 		s.ahead = d.Clone()
 	}
@@ -348,7 +344,7 @@ func (l *Local) findOnView(op *OpContext, r *FindRequest, t *target, out *bson.B
 	if err != nil {
 		return err
 	}
-	return l.firstBatch(op, src, cursorSpec{ns: r.NS, limit: firstLimit(r.HasBatchSize, r.BatchSize), single: r.SingleBatch, noTimeout: r.NoTimeout}, out)
+	return l.firstBatch(op, src, cursorSpec{ns: r.NS, command: "find", limit: firstLimit(r.HasBatchSize, r.BatchSize), single: r.SingleBatch, noTimeout: r.NoTimeout}, out)
 }
 
 // aggregation is a find as a pipeline.

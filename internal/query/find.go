@@ -67,7 +67,7 @@ func (l *Local) find(op *OpContext, r *FindRequest, view *view, out *bson.Builde
 		return false, err
 	}
 	src := &findSource{l: l, x: x, count: t.coll.Count, view: view, showRecordID: r.ShowRecordID && !r.ReturnKey, tailable: r.Tailable, await: r.AwaitData, majority: needsDurable(op)}
-	return true, l.firstBatch(op, src, cursorSpec{ns: r.NS, limit: firstLimit(r.HasBatchSize, r.BatchSize), single: r.SingleBatch,
+	return true, l.firstBatch(op, src, cursorSpec{ns: r.NS, command: "find", limit: firstLimit(r.HasBatchSize, r.BatchSize), single: r.SingleBatch,
 		noTimeout: r.NoTimeout, tailable: r.Tailable, await: r.AwaitData}, out)
 }
 
@@ -170,7 +170,7 @@ func (l *Local) findByID(op *OpContext, r *FindRequest, c *catalog.Collection, i
 	}
 	if doc != nil && proj != nil {
 		if doc, err = proj.Apply(doc, &project.Extra{Env: sc.env}); err != nil {
-			return err
+			return firstBatchInPlan("find", r.NS, err)
 		}
 	}
 	appendCursor(out, "firstBatch", func() {
@@ -437,6 +437,7 @@ func (l *Local) waitDurable(op *OpContext) error {
 // cursorSpec says how results are given out.
 type cursorSpec struct {
 	ns        Namespace
+	command   string // that opens it, for its errors
 	limit     int64
 	single    bool
 	noTimeout bool
@@ -451,7 +452,7 @@ func (l *Local) firstBatch(op *OpContext, src batchSource, spec cursorSpec, out 
 	done, err := src.fill(op, b)
 	if err != nil {
 		src.close()
-		return err
+		return firstBatchInPlan(spec.command, spec.ns, err)
 	}
 	out.End()
 	op.Stats.NReturned += b.n

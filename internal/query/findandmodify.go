@@ -40,7 +40,7 @@ func (l *Local) FindAndModify(op *OpContext, r *FindAndModifyRequest) (*FindAndM
 		}
 	}
 	if err := u.run(); err != nil {
-		return nil, inPlan(err)
+		return nil, inPlan("Plan executor error during findAndModify", err)
 	}
 	rep := &FindAndModifyReply{N: u.matched, HasUpdated: !r.Remove, UpdatedExisting: u.matched > 0, UpsertedID: u.upsertedID}
 	if !u.upsertedID.IsMissing() {
@@ -52,17 +52,6 @@ func (l *Local) FindAndModify(op *OpContext, r *FindAndModifyRequest) (*FindAndM
 	}
 	rep.Value, err = u.shown(value, proj)
 	return rep, err
-}
-
-// inPlan says of an error that it came while the command's plan ran.
-func inPlan(err error) error {
-	e, ok := mongoerr.As(err)
-	if !ok || e.Code == mongoerr.WriteConflict {
-		return err
-	}
-	in := *e
-	in.Message = "Plan executor error during findAndModify :: caused by :: " + e.Message
-	return &in
 }
 
 func (l *Local) checkFindAndModify(r *FindAndModifyRequest) error {

@@ -185,7 +185,7 @@ func (l *Local) GetMore(op *OpContext, r *GetMoreRequest, out *bson.Builder) err
 	done, err := cur.source.fill(op, b)
 	if err != nil {
 		l.cursors.checkIn(cur, true)
-		return err
+		return inPlan("Executor error during getMore", err)
 	}
 	out.End()
 	cur.returned.Add(b.n)

@@ -155,7 +155,7 @@ func (l *Local) updateStatement(op *OpContext, r *UpdateRequest, i int, series *
 	if err := u.parse(s.Q, s.U, s.ArrayFilters, withConstants(r.Let, s.Constants)); err != nil {
 		return nil, err
 	}
-	return u, u.run()
+	return u, inPlan("Plan executor error during update", u.run())
 }
 
 // withConstants joins an update's `c` to the variables of `let`.

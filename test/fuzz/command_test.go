@@ -14,6 +14,7 @@ import (
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/bson/extjson"
+	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/node"
 )
 
@@ -71,7 +72,11 @@ func (tg *target) run(cmd bson.Raw) error {
 		return fmt.Errorf("took over %v", patience)
 	}
 	if reply == nil {
-		return err // Drop: only fail points do that, and they are off
+		// The connection ended. Of fail points, which are off, and shutdown only the latter does it.
+		if name, _ := cmd.First(); name == "shutdown" && mongoerr.Is(err, mongoerr.HostUnreachable) {
+			return tg.close()
+		}
+		return err
 	}
 	if v, _ := reply.Get("ok").AsFloat64(); v == 1 {
 		tg.ok++

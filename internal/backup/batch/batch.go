@@ -3,6 +3,7 @@ package batch
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -44,13 +45,28 @@ func (p *pool) get(n int) []byte {
 	return b[:n]
 }
 
+// put keeps a buffer, in place of smaller ones if need be: a larger one serves all.
 func (p *pool) put(b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.bytes+cap(b) <= keepBytes {
-		p.free = append(p.free, b)
-		p.bytes += cap(b)
+	if cap(b) > keepBytes {
+		return
 	}
+	for p.bytes+cap(b) > keepBytes {
+		least := -1
+		for i, f := range p.free {
+			if cap(f) < cap(b) && (least < 0 || cap(f) < cap(p.free[least])) {
+				least = i
+			}
+		}
+		if least < 0 {
+			return
+		}
+		p.bytes -= cap(p.free[least])
+		p.free = slices.Delete(p.free, least, least+1)
+	}
+	p.free = append(p.free, b)
+	p.bytes += cap(b)
 }
 
 // Batch is the documents of one reply.

@@ -318,3 +318,19 @@ func FuzzReply(f *testing.F) {
 		}
 	})
 }
+
+// A buffer that comes back takes the place of smaller ones.
+func TestPoolKeepsTheLarge(t *testing.T) {
+	var p pool
+	for range 20 {
+		p.put(make([]byte, 1<<20))
+	}
+	p.put(make([]byte, 10<<20))
+	p.put(make([]byte, keepBytes+1))
+	if b := p.get(9 << 20); cap(b) != 10<<20 {
+		t.Errorf("%d bytes", cap(b))
+	}
+	if p.bytes != 6<<20 || len(p.free) != 6 {
+		t.Errorf("%d buffers of %d bytes are left", len(p.free), p.bytes)
+	}
+}

@@ -66,7 +66,7 @@ func newestOrNone(b *testing.B, s *Source) entry.OpTime {
 	return from
 }
 
-func fill(b *testing.B, c *mongo.Client, n int) {
+func fill(b testing.TB, c *mongo.Client, n int) {
 	coll := c.Database("bench").Collection(dbson.NewObjectID().Hex())
 	var docs []any
 	for i := range n {

@@ -361,9 +361,8 @@ func (s *Source) query(ctx context.Context, filter bson.Raw, tail bool) (*mongo.
 	return s.coll(s.majority()).Find(ctx, dbson.Raw(filter), o)
 }
 
-// batchSize is more entries than a reply of 16 MB usually holds, so that the reply's
-// size is what cuts it.
-const batchSize = 100_000
+// batchSize is how many entries the first reply may have, and any other.
+const batchSize = 20_000
 
 // awaitTime is how long a server may hold a question for more back. It bounds how long a
 // dead connection stays unnoticed.

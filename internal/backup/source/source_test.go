@@ -237,6 +237,46 @@ func TestTailFollows(t *testing.T) {
 	})
 }
 
+// A tail that is far behind gets replies that are cut by their number and by their size, none of
+// which is an end: all entries come, each once, without a pause.
+func TestTailCatchesUp(t *testing.T) {
+	t.Parallel()
+	uri := cairntest.Start(t)
+	for _, way := range []string{"past", "through"} {
+		t.Run(way+" the driver", func(t *testing.T) {
+			c := connect(t, uri)
+			if way == "through" {
+				dialers.Delete(c)
+			}
+			s := open(t, c)
+			s.Pace = time.Hour
+			from := newest(t, c, s)
+			const n = batchSize + 25_000 // more than one reply of 4 MB beside the first
+			fill(t, c, n)
+			enough := errors.New("enough")
+			got, last := 0, bson.Timestamp(0)
+			err := s.TailBatches(t.Context(), from, func(items []Item) error {
+				for i := range items {
+					at := items[i].Head.OpTime.TS
+					if at <= last {
+						return fmt.Errorf("%v after %v", at, last)
+					}
+					if last = at; items[i].Raw.Get("op").Str() == "i" && items[i].Raw.Get("ns").Str() != "d.before" {
+						got++
+					}
+				}
+				if got == n {
+					return enough
+				}
+				return nil
+			})
+			if err != enough {
+				t.Errorf("%d of %d: %v", got, n, err)
+			}
+		})
+	}
+}
+
 func TestTailEndsWithTheCallbacksError(t *testing.T) {
 	c := connect(t, cairntest.Start(t))
 	s := open(t, c)
@@ -342,6 +382,8 @@ func TestTailSurvivesRestarts(t *testing.T) {
 				tl.waitFor(n)
 				d.close()
 				d.start()
+				for c.Ping(t.Context(), nil) != nil { // finds the connections gone, so that the insert need not
+				}
 			}
 			insert(t, c, n, 30)
 			tl.waitFor(n + 30)

@@ -92,7 +92,9 @@ type reader struct {
 
 	heads entry.HeadReader
 	items []Item // read, not handed out yet; they alias the reply
-	bytes int    // of the entries since the last pause
+	n     int    // entries since the last pause
+	bytes int    // of them
+	asked int    // how many entries a reply may have
 	// first is where an interval begins, which need not be an entry.
 	first, to bson.Timestamp
 
@@ -166,6 +168,7 @@ func (r *reader) once(ctx context.Context) error {
 	defer closeCursor(cur)
 	r.silent = time.Time{}
 	r.items = r.items[:0] // what was not handed out is read again
+	r.n, r.bytes, r.asked = 0, 0, batchSize
 	if (r.tail && r.last.TS != 0) || r.lastRaw != nil {
 		if err := r.begin(ctx, cur); err != nil {
 			return err
@@ -175,7 +178,7 @@ func (r *reader) once(ctx context.Context) error {
 	defer followed.Close()
 	for {
 		if r.tail && cur.RemainingBatchLength() == 0 {
-			if err := r.pause(ctx); err != nil {
+			if err := r.pause(ctx, cur); err != nil {
 				return err
 			}
 		}
@@ -220,15 +223,23 @@ func (r *reader) complete(ctx context.Context) error {
 	return err
 }
 
-// fullReply is how many bytes tell that a reply was cut by its size: the next one is there already.
-const fullReply = 8 << 20
+// replyBytes is what a reply should have: few round trips, and a buffer that is used again and again
+// instead of one of whatever size there was once.
+const replyBytes = 4 << 20
 
-// pause lets entries gather before the server is asked again.
-func (r *reader) pause(ctx context.Context) error {
-	pace, got := r.s.Pace, r.bytes
-	if r.bytes = 0; got >= fullReply {
+// pause lets entries gather before the server is asked again, unless it has more already.
+func (r *reader) pause(ctx context.Context, cur *mongo.Cursor) error {
+	n, size := r.n, r.bytes
+	r.n, r.bytes = 0, 0
+	more := n >= r.asked || size >= 2*replyBytes // entries have grown: the server cut the reply
+	if n > 0 {
+		r.asked = max(100, min(batchSize, replyBytes/max(size/n, 1)))
+		cur.SetBatchSize(int32(r.asked))
+	}
+	if more {
 		return context.Cause(ctx)
 	}
+	pace := r.s.Pace
 	switch {
 	case pace < 0:
 		return nil
@@ -377,6 +388,7 @@ func (r *reader) add(ctx context.Context, raw bson.Raw) error {
 			return err
 		}
 	}
+	r.n++
 	r.bytes += len(raw)
 	r.items = append(r.items, Item{raw, h})
 	if len(r.items) == itemsAtOnce {
