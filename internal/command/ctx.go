@@ -58,10 +58,12 @@ type Ctx struct {
 	start       time.Time
 	ns          string // of a command whose value names a collection, but for those of admin
 	args        argIndex
-	help        bool // the client asks what the command does
-	skipOK      bool // the command wrote "ok" itself
-	readsOnly   bool // a command that may write does not: no write concern is waited for
-	wroteErrors bool // counts as failed in metrics though ok is 1
+	statements  []profiled // of an update or delete, for the profiler
+	noProfile   bool       // the profiler was off when the command began
+	help        bool       // the client asks what the command does
+	skipOK      bool       // the command wrote "ok" itself
+	readsOnly   bool       // a command that may write does not: no write concern is waited for
+	wroteErrors bool       // counts as failed in metrics though ok is 1
 	wrote       WriteResult
 	injectWCE   bson.Raw // fail point: writeConcernError to add
 	injectLabel []string // fail point: errorLabels in place of the server's own, nil if not given

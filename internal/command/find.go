@@ -286,10 +286,11 @@ func (c *Ctx) aggregateRequest() (*query.AggregateRequest, error) {
 		r.AllowDiskUse = &use
 	}
 	cur := c.ArgDoc("cursor")
-	if c.ArgBool("explain", false) && c.Generic.WriteConcern.Given {
+	explains := c.Command.Name != "aggregate" || c.ArgBool("explain", false)
+	if explains && c.Generic.WriteConcern.Given {
 		return nil, mongoerr.New(mongoerr.FailedToParse, "Aggregation explain does not support the 'writeConcern' option")
 	}
-	if cur == nil && !c.ArgBool("explain", false) && c.Command.Name == "aggregate" {
+	if cur == nil && !explains {
 		return nil, mongoerr.New(mongoerr.FailedToParse, "The 'cursor' option is required, except for aggregate with the explain argument")
 	}
 	for k, v := range cur.Elems() {

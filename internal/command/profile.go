@@ -41,6 +41,7 @@ func runProfile(c *Ctx) error {
 	p := c.Node.Profiler
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	c.noProfile = p.levels[c.DB] == 0
 	c.Reply.IntOrLong("was", p.levels[c.DB]).IntOrLong("slowms", p.slow.Milliseconds()).Double("sampleRate", p.rate)
 	if p.filter != nil {
 		c.Reply.AppendDoc("filter", p.filter).Str("note", "When a filter expression is set, slowms and sampleRate are not used for profiling and slow-query log lines.")
@@ -101,16 +102,95 @@ func (p *Profiler) wants(db string, took time.Duration) (log, profile, byFilter 
 	return slow, level == 2 || (level == 1 && slow), false
 }
 
+// on reports whether the profiler of a database may record something.
+func (p *Profiler) on(db string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.levels[db] > 0
+}
+
+// profiled is what one entry of system.profile is about: a command, or one statement of it.
+type profiled struct {
+	command   bson.Raw
+	took      time.Duration
+	stats     query.OpStats
+	err       error
+	statement bool
+}
+
+// profileStatements sees to it that the statements of an update or delete are recorded each
+// by itself, as MongoDB does, if the profiler is on.
+func (c *Ctx) profileStatements(op *query.OpContext) {
+	if c.Node.Profiler == nil || !c.Node.Profiler.on(c.DB) {
+		return
+	}
+	docs, err := c.batch(c.Command.Name + "s")
+	if err != nil {
+		return
+	}
+	began, before := c.Node.Clock(), op.Stats
+	op.EachStatement = func(i int, err error) {
+		now, st := c.Node.Clock(), op.Stats
+		st.KeysExamined -= before.KeysExamined
+		st.DocsExamined -= before.DocsExamined
+		st.NMatched -= before.NMatched
+		st.NModified -= before.NModified
+		st.NDeleted -= before.NDeleted
+		st.NumYields -= before.NumYields
+		c.statements = append(c.statements, profiled{c.statementShown(docs[i]), now.Sub(began), st, err, true})
+		began, before = now, op.Stats
+	}
+}
+
+// statementShown is a statement as system.profile shows it: with its defaults and the
+// command's comment, a hint by name as {$hint: name}.
+func (c *Ctx) statementShown(d bson.Raw) bson.Raw {
+	b := bson.NewBuilder(nil)
+	for k, v := range d.Elems() {
+		if k == "hint" && v.Type == bson.TypeString {
+			b.Doc(k).Append("$hint", v).End()
+			continue
+		}
+		b.Append(k, v)
+	}
+	if c.Command.Name == "update" {
+		for _, k := range []string{"multi", "upsert"} {
+			if !d.Has(k) {
+				b.Bool(k, false)
+			}
+		}
+	}
+	if !c.Generic.Comment.IsMissing() {
+		b.Append("comment", c.Generic.Comment)
+	}
+	return b.Finish()
+}
+
 // profile logs and records a finished command as the database's level says.
 func (n *Node) profile(c *Ctx, took time.Duration, err error) {
 	if c.Command.Has(Quiet) || n.Profiler == nil {
 		return
 	}
-	log, profile, byFilter := n.Profiler.wants(c.DB, took)
+	for _, s := range c.statements {
+		n.profileOne(c, s)
+	}
+	whole := profiled{command: c.shown(), took: took, err: err}
+	if c.Op != nil {
+		whole.stats = c.Op.Query.Stats
+	}
+	n.profileOne(c, whole)
+}
+
+// profileOne logs and records a command or one of its statements. A command whose statements
+// are recorded is logged only.
+func (n *Node) profileOne(c *Ctx, what profiled) {
+	log, profile, byFilter := n.Profiler.wants(c.DB, what.took)
+	log = log && !what.statement
+	profile = profile && !c.noProfile && (what.statement || len(c.statements) == 0)
 	if !log && !profile {
 		return
 	}
-	doc := n.profileDoc(c, took, err)
+	doc := n.profileDoc(c, what)
 	if byFilter {
 		n.Profiler.mu.Lock()
 		match := n.Profiler.match
@@ -124,10 +204,11 @@ func (n *Node) profile(c *Ctx, took time.Duration, err error) {
 	}
 	if log {
 		n.Log.LogAttrs(context.Background(), slog.LevelInfo, "slow query", slog.String("ns", doc.Get("ns").Str()), slog.String("command", c.Command.Name),
-			slog.String("plan_summary", doc.Get("planSummary").Str()), slog.Int64("millis", took.Milliseconds()), slog.Int64("connection_id", c.Client.ID()))
+			slog.String("plan_summary", doc.Get("planSummary").Str()), slog.Int64("millis", what.took.Milliseconds()), slog.Int64("connection_id", c.Client.ID()))
 	}
-	ns := doc.Get("ns").Str()
-	if profile && !strings.HasSuffix(ns, ".system.profile") {
+	// Who follows system.profile with a cursor would else see that, and nothing but that.
+	follows := c.Command.Name == "getMore" && strings.HasSuffix(doc.Get("ns").Str(), ".system.profile")
+	if profile && !follows {
 		if perr := n.writeProfile(c.DB, doc); perr != nil {
 			n.Log.Warn("profile entry not written", "db", c.DB, "err", perr)
 		}
@@ -135,7 +216,7 @@ func (n *Node) profile(c *Ctx, took time.Duration, err error) {
 }
 
 // profileDoc is one document of system.profile.
-func (n *Node) profileDoc(c *Ctx, took time.Duration, err error) bson.Raw {
+func (n *Node) profileDoc(c *Ctx, what profiled) bson.Raw {
 	b := bson.NewBuilder(nil)
 	_, v := c.Body.First()
 	ns := c.DB + ".$cmd"
@@ -146,16 +227,13 @@ func (n *Node) profileDoc(c *Ctx, took time.Duration, err error) bson.Raw {
 		ns = c.DB + "." + v.Str()
 	}
 	b.Str("op", opName(c.Command.Name)).Str("ns", ns).Doc("command")
-	for k, e := range c.shown().Elems() {
+	for k, e := range what.command.Elems() {
 		if len(e.Data) < 50<<10 {
 			b.Append(k, e)
 		}
 	}
 	b.End()
-	var st query.OpStats
-	if c.Op != nil {
-		st = c.Op.Query.Stats
-	}
+	st := &what.stats
 	if st.CursorID != 0 {
 		b.Int64("cursorid", st.CursorID)
 	}
@@ -178,12 +256,16 @@ func (n *Node) profileDoc(c *Ctx, took time.Duration, err error) bson.Raw {
 	if st.QueryHash != "" {
 		b.Str("queryHash", st.QueryHash).Str("planCacheKey", st.PlanCacheKey)
 	}
-	b.Doc("locks").End().IntOrLong("responseLength", int64(c.Reply.Len())).Str("protocol", "op_msg").IntOrLong("millis", took.Milliseconds())
+	b.Doc("locks").End()
+	if !what.statement {
+		b.IntOrLong("responseLength", int64(c.Reply.Len()))
+	}
+	b.Str("protocol", "op_msg").IntOrLong("millis", what.took.Milliseconds())
 	if st.PlanSummary != "" {
 		b.Str("planSummary", st.PlanSummary)
 	}
-	if err != nil {
-		e := n.clientError(c, err)
+	if what.err != nil {
+		e := n.clientError(c, what.err)
 		b.Bool("ok", false).Str("errMsg", e.Message).Str("errName", e.Code.String()).Int32("errCode", int32(e.Code))
 	}
 	b.Date("ts", bson.NewDateTime(n.Clock())).Str("client", c.Client.RemoteAddr())

@@ -253,6 +253,7 @@ func runUpdate(c *Ctx) error {
 	}
 	c.Node.Counters.Update.Add(int64(len(r.Updates)))
 	op := c.queryOp()
+	c.profileStatements(op)
 	rep, err := c.Node.Exec.Update(op, r)
 	c.Wrote(WriteResult{op.LastOp.TS, op.LastOp.Term})
 	if err != nil {
@@ -298,6 +299,7 @@ func runDelete(c *Ctx) error {
 	}
 	c.Node.Counters.Delete.Add(int64(len(r.Deletes)))
 	op := c.queryOp()
+	c.profileStatements(op)
 	rep, err := c.Node.Exec.Delete(op, r)
 	c.Wrote(WriteResult{op.LastOp.TS, op.LastOp.Term})
 	if err != nil {

@@ -30,6 +30,9 @@ func (l *Local) Delete(op *OpContext, r *DeleteRequest) (*WriteReply, error) {
 			rep.N += u.matched
 			u.release()
 		}
+		if op.EachStatement != nil {
+			op.EachStatement(i, err)
+		}
 		if err != nil {
 			e, fatal := statementError(err)
 			if fatal != nil {

@@ -45,6 +45,10 @@ type OpContext struct {
 	// none: it is for fail points.
 	AfterCheckOut func() error
 
+	// EachStatement is called after each statement of an update or a delete that was tried,
+	// with its place and its error; nil is none: it is for the profiler.
+	EachStatement func(i int, err error)
+
 	// LastOp is set by writes to the OpTime of their newest unit; the command room
 	// waits for the write concern at it and reports it as operationTime.
 	LastOp OpTime

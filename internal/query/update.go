@@ -51,6 +51,9 @@ func (l *Local) Update(op *OpContext, r *UpdateRequest) (*WriteReply, error) {
 			}
 			res.release()
 		}
+		if op.EachStatement != nil {
+			op.EachStatement(i, err)
+		}
 		if err != nil {
 			e, fatal := statementError(err)
 			if fatal != nil {

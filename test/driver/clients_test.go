@@ -126,6 +126,9 @@ func TestRefusedArguments(t *testing.T) {
 	pipeline := bson.A{d("$out", "o")}
 	wantCode(t, db.RunCommand(ctx, d("aggregate", "c", "pipeline", pipeline, "explain", true, "writeConcern", d("j", true))).Err(), 9)
 	check(t, db.RunCommand(ctx, d("aggregate", "c", "pipeline", pipeline, "explain", true)).Err())
+	inner := d("aggregate", "c", "pipeline", pipeline, "cursor", d())
+	check(t, db.RunCommand(ctx, d("explain", inner)).Err())
+	wantCode(t, db.RunCommand(ctx, d("explain", append(inner, bson.E{Key: "writeConcern", Value: d("j", true)}))).Err(), 9)
 	wantCode(t, db.RunCommand(ctx, d("hello", 1, "client", d("driver", d("name", "twice")))).Err(), 186)
 	first := cairntest.Open(t)
 	for _, c := range []struct {

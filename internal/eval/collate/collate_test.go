@@ -181,6 +181,7 @@ func TestErrors(t *testing.T) {
 		{bson.D("locale", "en\xff"), 2, "Field 'locale' is invalid"},
 		{bson.D("locale", 1), 14, "collation.locale"},
 		{bson.D("strength", 1), 40414, "collation.locale"},
+		{bson.D("arndom", "wrdo"), 40415, "collation.arndom"},
 		{bson.D("locale", "simple", "strength", 1), 2, "no other fields"},
 		{bson.D("locale", "en", "strength", 6), 51024, "strength"},
 		{bson.D("locale", "en", "strength", "x"), 14, "strength"},

@@ -52,6 +52,12 @@ func Parse(d bson.Raw) (*Collator, error) {
 	loc := d.Get("locale")
 	switch {
 	case loc.IsMissing():
+		f := defaults("")
+		for k, v := range d.Elems() { // what is wrong with the fields that are there comes first
+			if err := f.set(d, k, v); err != nil {
+				return nil, err
+			}
+		}
 		return nil, mongoerr.New(40414, "BSON field 'collation.locale' is missing but a required field")
 	case loc.Type != bson.TypeString:
 		return nil, wrongType("locale", loc, "string")

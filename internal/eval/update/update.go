@@ -118,7 +118,11 @@ func (u *Update) Apply(doc bson.Raw, in *Input) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if !changed || (u.kind != Operators && bytes.Equal(next, doc)) {
+	same := u.kind == Pipeline && bytes.Equal(next, doc)
+	if u.kind == Replacement { // without an _id it is a change in any case, as in MongoDB
+		same = bytes.Equal(u.replace, doc)
+	}
+	if !changed || same {
 		return Result{Doc: doc}, nil
 	}
 	if err := u.checkResult(doc, next); err != nil {

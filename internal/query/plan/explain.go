@@ -22,6 +22,10 @@ func AppendStages(b *bson.Builder, root *Node) {
 }
 
 func appendNode(b *bson.Builder, n *Node, stats bool) {
+	var projected bson.Raw
+	if n.Stage == ProjectionSimple && n.Kids[0].Stage == Express {
+		n, projected = n.Kids[0], n.ProjSpec // an EXPRESS stage projects by itself
+	}
 	st := n.Stats
 	if st == nil {
 		st = &Stats{}
@@ -41,6 +45,9 @@ func appendNode(b *bson.Builder, n *Node, stats bool) {
 		b.Int32("isEOF", eof)
 	}
 	n.appendFields(b)
+	if projected != nil {
+		b.Str("projection", Text(projected.Value())).Bool("projectionCovered", projected.Len() == 1 && projected.Get("_id").Truthy())
+	}
 	if stats {
 		n.appendStats(b, st)
 	}
