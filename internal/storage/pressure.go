@@ -30,8 +30,9 @@ type pressure struct {
 }
 
 const (
-	// hurry is how many bytes of the journal a second are a burst.
-	hurry = 4 << 20
+	// hurry is how many bytes of the journal a second are a burst. Clients that read as much as
+	// they write stay below: for them a shallow L0 is worth more.
+	hurry = 20 << 20
 	// holdSublevels is the read amplification of L0 at which compactions wait no longer.
 	holdSublevels = 8
 	// hurryEvery is how often the rate of the writes is looked at.
