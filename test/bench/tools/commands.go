@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -86,7 +87,7 @@ func measureReplay(c config, db string) ([]result, error) {
 			return err
 		}
 		defer os.RemoveAll(dir)
-		r, err := c.best(command{name: name, kind: "replay", original: original, args: append(args, "--quiet", "--uri", c.uri, "--oplogReplay", dir)})
+		r, err := c.median(command{name: name, kind: "replay", original: original, args: append(args, "--quiet", "--uri", c.uri, "--oplogReplay", dir)})
 		r.Shape, r.Bytes, r.Entries = "replay", size, entries
 		rs = append(rs, r)
 		return err
@@ -102,21 +103,27 @@ func measureReplay(c config, db string) ([]result, error) {
 	return rs, one("cairn restore --oplogReplay", false, c.entries, c.cairn, "restore")
 }
 
-// best runs a command c.runs times.
-func (c config) best(cmd command) (best result, err error) {
-	for n := range max(1, c.runs) {
+// median runs a command c.runs times: the wall and the CPU time are the median ones, each for
+// itself, the memory is the most.
+func (c config) median(cmd command) (result, error) {
+	var r result
+	var wall, cpu []float64
+	var peak int64
+	for range max(1, c.runs) {
 		if cmd.out != "" {
 			os.RemoveAll(cmd.out)
 		}
-		r, err := cmd.run()
-		if err != nil {
+		var err error
+		if r, err = cmd.run(); err != nil {
 			return r, err
 		}
-		if n == 0 || r.CPU < best.CPU {
-			best = r
-		}
+		wall, cpu, peak = append(wall, r.Wall), append(cpu, r.CPU), max(peak, r.PeakKB)
 	}
-	return best, nil
+	slices.Sort(wall)
+	slices.Sort(cpu)
+	middle := (len(wall) - 1) / 2
+	r.Wall, r.CPU, r.PeakKB = wall[middle], cpu[middle], peak
+	return r, nil
 }
 
 func (cmd command) run() (result, error) {
