@@ -44,7 +44,7 @@ func main() {
 	flag.StringVar(&c.jsonFile, "json", "", "write the results there as JSON")
 	flag.IntVar(&c.sizeMB, "size", 256, "MB of documents in each shape")
 	flag.IntVar(&c.entries, "entries", 200_000, "oplog entries of the replay; the original gets a twentieth")
-	flag.IntVar(&c.runs, "runs", 1, "run each command so often, report the median wall and CPU times")
+	flag.IntVar(&c.runs, "runs", 1, "run each command so often, report the least wall and the least CPU time")
 	flag.BoolVar(&c.keep, "keep", false, "leave the data on the server")
 	flag.Parse()
 	if err := run(context.Background(), c); err != nil {
@@ -124,14 +124,14 @@ func measureShape(ctx context.Context, c config, client *mongo.Client, shape str
 		if !strings.Contains(cmd.name, c.only) {
 			continue
 		}
-		r, err := c.median(cmd)
+		r, err := c.best(cmd)
 		if err != nil {
 			return rs, err
 		}
 		r.Shape, r.Bytes = shape, size
 		rs = append(rs, r)
 		if cmd.then != nil && strings.Contains(cmd.then.name, c.only) {
-			r, err := c.median(*cmd.then)
+			r, err := c.best(*cmd.then)
 			if err != nil {
 				return rs, err
 			}
