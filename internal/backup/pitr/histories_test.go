@@ -336,3 +336,13 @@ func TestTimeSeries(t *testing.T) {
 		t.Errorf("%d measurements after one more", n)
 	}
 }
+
+// TestEmptyFull: what was made since a full backup of an empty server keeps its UUIDs too.
+func TestEmptyFull(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	must(e.Full(t.Context(), FullOptions{}))(t)
+	must(e.Client.Database("d").Collection("c").InsertMany(t.Context(), docs(10, 0)))(t)
+	must(e.Incr(t.Context(), IncrOptions{}))(t)
+	whole(t, e)
+}

@@ -117,7 +117,7 @@ func (e *Env) Restore(ctx context.Context, p *RestorePlan, o RestoreOptions) (ou
 // everything keeps its name; or else such as this restore alone gives, by which a run that goes on
 // knows its collections; or the target's own, if it takes none.
 func (r *restorer) chooseUUIDs(ctx context.Context) {
-	keep := len(r.o.Rename) == 0 && len(r.p.catalog) > 0
+	keep := len(r.o.Rename) == 0
 	if r.o.KeepUUIDs != nil {
 		keep = *r.o.KeepUUIDs
 	}
