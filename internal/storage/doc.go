@@ -4,11 +4,13 @@
 //
 // It owns the data directory: its lock, its format version, the journal
 // (subpackage journal, which other rooms may use directly), the engine's files
-// and the temporary files. All file access goes through one vfs.FS.
+// and the temporary files, and when compactions run (pressure.go: not in the
+// middle of a burst of writes or an index build). All file access goes through one vfs.FS.
 //
 // It promises:
 //   - the state of the engine, at every flush, in every snapshot and after every
-//     crash, is exactly the journal prefix that its applied position names;
+//     crash, is exactly the journal prefix that its applied position names,
+//     beside bulk loads, to which nothing refers until a logged entry does;
 //   - no engine state becomes durable before the journal that explains it;
 //   - a failed background write turns the store read-only (ErrReadOnly with the
 //     cause); the process is never ended;

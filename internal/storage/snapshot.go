@@ -38,14 +38,7 @@ func (e *Engine) Snapshot() (*Snapshot, error) {
 	// Registered before it is taken: a writer that looks at OldestSnapshot
 	// after its batch was applied sees every snapshot that may lack the batch.
 	e.snapshots.add(s, &e.appliedIndex)
-	s.db = e.db.NewSnapshot()
-	m, err := e.readMark(s.db)
-	if err != nil {
-		_ = s.Close() // the read's error says more
-		return nil, err
-	}
-	s.mark = m
-	return s, nil
+	return s.take()
 }
 
 // ReadSnapshot is Snapshot for reads alone: a unit must not depend on it. Nothing is kept of
@@ -56,8 +49,13 @@ func (e *Engine) ReadSnapshot() (*Snapshot, error) {
 	}
 	s := &Snapshot{e: e, bare: true}
 	e.readSnapshots.Add(1)
-	s.db = e.db.NewSnapshot()
-	m, err := e.readMark(s.db)
+	return s.take()
+}
+
+// take takes the state, once the snapshot is registered.
+func (s *Snapshot) take() (*Snapshot, error) {
+	s.db = s.e.db.NewSnapshot()
+	m, err := s.e.readMark(s.db)
 	if err != nil {
 		_ = s.Close() // the read's error says more
 		return nil, err

@@ -79,14 +79,8 @@ func (s *bucketAutoStage) optimize() (stage, error) {
 	if n.groupBy, err = s.groupBy.Optimize(); err != nil {
 		return nil, err
 	}
-	for _, f := range s.fields {
-		c := *f
-		if c.Arg, err = f.Arg.Optimize(); err != nil {
-			return nil, err
-		}
-		n.fields = append(n.fields, &c)
-	}
-	return n, nil
+	n.fields, err = optimizeFields(s.fields)
+	return n, err
 }
 
 func (s *bucketAutoStage) serialize(b *bson.Builder) {

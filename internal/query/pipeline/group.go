@@ -82,14 +82,22 @@ func (g *groupStage) optimize() (stage, error) {
 	if n.id, err = g.id.Optimize(); err != nil {
 		return nil, err
 	}
-	for _, f := range g.fields {
+	n.fields, err = optimizeFields(g.fields)
+	return n, err
+}
+
+// optimizeFields optimizes what the accumulators of a stage are given.
+func optimizeFields(fields []*accum.Field) ([]*accum.Field, error) {
+	out := make([]*accum.Field, 0, len(fields))
+	for _, f := range fields {
 		c := *f
+		var err error
 		if c.Arg, err = f.Arg.Optimize(); err != nil {
 			return nil, err
 		}
-		n.fields = append(n.fields, &c)
+		out = append(out, &c)
 	}
-	return n, nil
+	return out, nil
 }
 
 func (g *groupStage) deps(d *expr.Deps) visibility {
