@@ -109,7 +109,7 @@ func (e *Env) drill(ctx context.Context, o DrillOptions, d *Drilled) (err error)
 		return err
 	}
 	d.To, d.Full = p.To, p.Chain.Full.ID
-	e.say("drill: restoring %s into a throw-away server (%d documents, %d oplog entries)", chain.Describe(p.To), p.Documents, p.OplogEntries)
+	e.say("drill: restoring %s into a throw-away server (%s, %s)", chain.Describe(p.To), tool.Count(p.Documents, "document", "documents"), tool.Count(p.OplogEntries, "oplog entry", "oplog entries"))
 	out, err := there.Restore(ctx, p, ro)
 	if out != nil {
 		d.Documents, d.Entries = out.Documents, out.Replay.Entries
