@@ -370,6 +370,7 @@ func TestTailSurvivesRestarts(t *testing.T) {
 	t.Parallel()
 	for _, set := range []string{"", "rs0"} {
 		t.Run("set "+set, func(t *testing.T) {
+			t.Parallel()
 			d := startDisk(t, cairn.Options{Dir: t.TempDir(), ReplSet: set, CacheBytes: 16 << 20, OplogBytes: 16 << 20})
 			c := connect(t, d.uri)
 			s := open(t, c)
