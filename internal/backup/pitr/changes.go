@@ -33,7 +33,7 @@ type Searched struct {
 // documents that matched before are followed.
 func (e *Env) Changes(ctx context.Context, o ChangesOptions, report func(find.Change) error) (out Searched, err error) {
 	if db, coll, _ := strings.Cut(o.NS, "."); db == "" || coll == "" {
-		return out, fmt.Errorf("%q is not a namespace: give --ns DATABASE.COLLECTION", o.NS)
+		return out, badSelection("%q is not a namespace: give --ns DATABASE.COLLECTION", o.NS)
 	}
 	filter, err := find.Compile(o.Filter)
 	if err != nil {

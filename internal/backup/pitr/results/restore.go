@@ -16,6 +16,7 @@ type Plan struct {
 	Full        Backup       `json:"full"`
 	Pieces      int          `json:"slices"`
 	Collections []Collection `json:"collections"`
+	Views       []string     `json:"views"`
 	Documents   int64        `json:"documents"`
 	DataBytes   int64        `json:"dataBytes"`
 	Entries     int64        `json:"oplogEntries"` // to be read
@@ -40,6 +41,7 @@ type Collection struct {
 func NewPlan(p *pitr.RestorePlan) *Plan {
 	r := &Plan{To: at(p.To), Full: backup(p.FullManifest()), Pieces: len(p.Chain.Pieces), Collections: []Collection{}, Documents: p.Documents, DataBytes: p.DataBytes,
 		Entries: p.OplogEntries, OplogBytes: p.OplogBytes, Overwritten: orNone(p.Overwritten), Untouched: orNone(p.Untouched), Resumes: p.Resumes, Estimate: p.Estimate.Seconds(), exact: p.Exact}
+	r.Views = orNone(p.Views)
 	for _, c := range p.Collections {
 		r.Collections = append(r.Collections, Collection(c))
 	}
@@ -67,6 +69,9 @@ func (r *Plan) Text(w io.Writer) {
 			name += " as " + c.To
 		}
 		fmt.Fprintf(w, "  %s  %s, %s\n", name, tool.Count(c.Documents, "document", "documents"), picture.Size(c.Bytes))
+	}
+	for _, v := range r.Views {
+		fmt.Fprintf(w, "  %s  a view\n", v)
 	}
 	fmt.Fprintf(w, "data: %s, %s; oplog: %s to read, %s; about %s\n", tool.Count(r.Documents, "document", "documents"), picture.Size(r.DataBytes), tool.Count(r.Entries, "entry", "entries"), picture.Size(r.OplogBytes), seconds(r.Estimate))
 	if r.Resumes {
