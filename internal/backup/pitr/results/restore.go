@@ -132,7 +132,7 @@ func NewRestore(o *pitr.Restored) *Restore {
 // Text implements Report.
 func (r *Restore) Text(w io.Writer) {
 	rate := ""
-	if r.ReplaySeconds > 0.001 {
+	if r.ReplaySeconds > 0.001 && r.Entries > 0 {
 		rate = fmt.Sprintf(", %.0f a second", float64(r.Entries)/r.ReplaySeconds)
 	}
 	fmt.Fprintf(w, "restored to %s, inclusive: %s; %s read%s, %s applied; %s; %.1f s\n", r.To, tool.Count(r.Documents, "document", "documents"), tool.Count(r.Entries, "oplog entry", "oplog entries"), rate,

@@ -3,6 +3,7 @@ package results
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/cairndb/cairn/internal/backup/pitr"
@@ -103,6 +104,7 @@ type Status struct {
 	Verify     *pitr.VerifyRecord `json:"lastVerify,omitempty"`
 	Drill      *pitr.DrillRecord  `json:"lastDrill,omitempty"`
 	Locks      []repo.LockInfo    `json:"locks"`
+	NoLocks    string             `json:"locksError,omitempty"`
 	Damaged    string             `json:"damaged,omitempty"`
 	OK         bool               `json:"ok"`
 	Problems   []string           `json:"problems"`
@@ -125,6 +127,9 @@ func NewStatus(url string, s *pitr.Status, maxLag time.Duration) *Status {
 	c := s.State.Coverage
 	r := &Status{Repository: url, Windows: windows(c.Windows), Gaps: gaps(c.OpenGaps()), Backups: len(c.Backups), NoServer: s.ServerError,
 		Verify: s.Verify, Locks: s.Locks, Problems: []string{}}
+	if s.NoLocks != nil {
+		r.NoLocks = s.NoLocks.Error()
+	}
 	if r.Locks == nil {
 		r.Locks = []repo.LockInfo{}
 	}
@@ -209,6 +214,9 @@ func (r *Status) Text(w io.Writer) {
 		fmt.Fprintf(w, "last drill    %s, to %s, %s in %.0f s, %s\n", d.Finished.Format(time.RFC3339), d.To, tool.Count(d.Documents, "document", "documents"), d.Seconds, okText(d.OK))
 	} else {
 		fmt.Fprintln(w, "last drill    never: a backup that was never restored is a hope")
+	}
+	if r.NoLocks != "" {
+		fmt.Fprintf(w, "lock          not known: %s\n", r.NoLocks)
 	}
 	for i := range r.Locks {
 		fmt.Fprintf(w, "lock          %s\n", r.Locks[i].String())
@@ -310,7 +318,11 @@ func (r *Prune) Text(w io.Writer) {
 		if d.Keep {
 			word = "keep  "
 		}
-		fmt.Fprintf(w, "%s  full %s  %s  %v\n", word, d.ID, d.End, d.Reasons)
+		why := ""
+		if len(d.Reasons) > 0 {
+			why = "  (" + strings.Join(d.Reasons, ", ") + ")"
+		}
+		fmt.Fprintf(w, "%s  full %s  %s%s\n", word, d.ID, d.End, why)
 	}
 	verb := "deleted"
 	if r.DryRun {
@@ -323,7 +335,7 @@ func (r *Prune) Text(w io.Writer) {
 		if r.DryRun {
 			verb = "would be"
 		}
-		fmt.Fprintf(w, "%s (%s) in use in part: that part (%s) %s stored anew\n", tool.Count(s.Repacked, "of these packs is", "of these packs are"), picture.Size(s.RepackedBytes), picture.Size(s.RewrittenStored), verb)
+		fmt.Fprintf(w, "%d of these packs (%s) %s in use in part: that part (%s) %s stored anew\n", s.Repacked, picture.Size(s.RepackedBytes), tool.Plural(int64(s.Repacked), "is", "are"), picture.Size(s.RewrittenStored), verb)
 	}
 	for _, win := range r.Windows {
 		fmt.Fprintf(w, "restorable: %s to %s\n", win.From, win.To)
