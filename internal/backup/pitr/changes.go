@@ -37,7 +37,10 @@ func (e *Env) Changes(ctx context.Context, o ChangesOptions, report func(find.Ch
 	}
 	filter, err := find.Compile(o.Filter)
 	if err != nil {
-		return out, err
+		return out, badSelection("--filter: %v", err)
+	}
+	if o.To.TS != 0 && o.From.TS > o.To.TS {
+		return out, badSelection("--from %s is after --to %s", chain.Describe(o.From.TS), chain.Describe(o.To.TS))
 	}
 	st, err := e.State(ctx)
 	if err != nil {

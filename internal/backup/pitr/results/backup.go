@@ -212,6 +212,9 @@ func (r *Searched) Text(w io.Writer) {
 	for _, l := range r.Looked {
 		fmt.Fprintf(w, "looked through %s to %s\n", l.From, l.To)
 	}
+	if len(r.Looked) == 0 {
+		fmt.Fprintln(w, "no backup covers any of that time: cairn backup list shows what is covered")
+	}
 	if r.Changes > 0 {
 		fmt.Fprintln(w, "the moment before a change is its TS with the increment less one, or the end of the second before: cairn backup serve --at …")
 	}
