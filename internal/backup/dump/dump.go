@@ -401,7 +401,9 @@ func (d *Dump) dumpMetadata(ctx context.Context) error {
 			return err
 		}
 		if i.meta != nil && d.archive == nil {
-			if err := d.writeFile(d.metaPath(i), i.meta); err != nil {
+			if err := d.writeFile(d.metaPath(i), i.meta); errors.Is(err, errDirectory) {
+				return err
+			} else if err != nil {
 				return fmt.Errorf("error writing metadata for collection %#q to disk: %w", i.namespace(), err)
 			}
 		}

@@ -3,6 +3,7 @@ package dump
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -108,7 +109,7 @@ type dirFile struct {
 func (d *Dump) create(path, what string, compressed bool) (*dirFile, error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return nil, fmt.Errorf("error creating directory for %s file %v: %v", what, dir, err)
+		return nil, fmt.Errorf("%w for %s file %v: %v", errDirectory, what, dir, err)
 	}
 	f, err := tool.CreateWhole(path)
 	if err != nil {
@@ -237,3 +238,6 @@ func (a *archiveOut) abort() {
 		_ = a.file.Abort()
 	}
 }
+
+// errDirectory is that the directory of a file could not be made.
+var errDirectory = errors.New("error creating directory")

@@ -301,7 +301,7 @@ func parseTimestamp(s string) (bson.Timestamp, error) {
 func checkPatterns(patterns []string) error {
 	for _, p := range patterns {
 		if strings.Contains(p, "$") {
-			return errors.New("'$' is not allowed in include/exclude patterns")
+			return fmt.Errorf("'$' is not allowed in include/exclude patternsj processing include/exclude pattern: '%s'", p) // the original's text, to the letter
 		}
 	}
 	return nil

@@ -20,11 +20,11 @@ func (o *Options) readConfig(path string) error {
 	if err != nil {
 		return fmt.Errorf("error opening file with --config: %w", err)
 	}
-	var c struct {
-		Password          string `yaml:"password"`
-		URI               string `yaml:"uri"`
-		SSLPEMKeyPassword string `yaml:"sslPEMKeyPassword"`
-		Destination       string `yaml:"destinationPassword"`
+	var c struct { // the decoder's errors show these names, which are the original's
+		Password            string `yaml:"password"`
+		ConnectionString    string `yaml:"uri"`
+		SSLPEMKeyPassword   string `yaml:"sslPEMKeyPassword"`
+		DestinationPassword string `yaml:"destinationPassword"`
 	}
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	d.KnownFields(true)
@@ -35,7 +35,7 @@ func (o *Options) readConfig(path string) error {
 		o.Auth.Password = c.Password
 	}
 	if !o.IsSet("uri") {
-		o.URI.ConnectionString = c.URI
+		o.URI.ConnectionString = c.ConnectionString
 	}
 	if !o.IsSet("sslPEMKeyPassword") {
 		o.SSL.SSLPEMKeyPassword = c.SSLPEMKeyPassword

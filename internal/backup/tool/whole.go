@@ -45,6 +45,9 @@ func CreateWhole(path string) (*WholeFile, error) {
 			return nil, err
 		}
 	case !errors.Is(err, os.ErrNotExist):
+		if pe := (*os.PathError)(nil); errors.As(err, &pe) {
+			pe.Op = "open" // what the caller wants done
+		}
 		return nil, err
 	}
 	var id [6]byte
