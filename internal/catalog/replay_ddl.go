@@ -80,6 +80,9 @@ func (r *Replay) create(ctx context.Context, ns Namespace, e *oplog.Entry) error
 	if err := checkBuckets(ns, opts); err != nil {
 		return err
 	}
+	if err := opts.checkReplicated(ns); err != nil {
+		return err
+	}
 	return r.ddl(ctx, func(d *ddl, ch *change) error {
 		if v := ch.e.v; v.Exists(ns) || (e.HasUUID() && v.ByUUID(e.UUID) != nil) {
 			return errNothing
