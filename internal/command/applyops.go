@@ -42,7 +42,7 @@ func runApplyOps(c *Ctx) error {
 	}
 	ctx, cancel := c.Op.Context()
 	defer cancel()
-	replay := c.Node.NewReplay()
+	replay := c.Node.NewReplay(!c.ArgBool("bypassDocumentValidation", false))
 	defer replay.Close()
 	err = c.applyAll(ctx, replay, ops)
 	if ferr := replay.Finish(ctx); err == nil {

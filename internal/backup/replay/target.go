@@ -30,6 +30,7 @@ type target struct {
 	cairn    bool
 	set      bool
 	retryFor time.Duration
+	bypass   bool // document validation
 	// concern is what every write waits for: what Applied promises must outlive a crash.
 	concern bson.Raw
 }
@@ -132,7 +133,7 @@ func (t *target) applyOps(ctx context.Context, ops ...bson.Raw) (bson.Raw, error
 	for _, o := range ops {
 		b.AppendDoc("", o)
 	}
-	b.End()
+	b.End().Bool("bypassDocumentValidation", t.bypass)
 	return t.write(ctx, "admin", b.Finish())
 }
 
@@ -182,7 +183,7 @@ func (t *target) batch(ctx context.Context, r *round, ops []int) (bson.Raw, erro
 	for _, i := range ops {
 		b.AppendDoc("", r.document(i))
 	}
-	b.End()
+	b.End().Bool("bypassDocumentValidation", t.bypass)
 	cmd := b.AppendDoc("writeConcern", t.concern).Finish()
 	pause := 100 * time.Millisecond
 	for began := time.Now(); ; {

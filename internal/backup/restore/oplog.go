@@ -94,7 +94,7 @@ func (r *Restore) startReplay(ctx context.Context, t *task) (*oplogRun, error) {
 		return nil, err
 	}
 	o.rep, err = replay.New(ctx, replay.Options{Client: r.client, Workers: r.o.Output.NumParallelCollections, Rules: r.rules,
-		PreserveUUID: r.o.Output.PreserveUUID, Until: o.until, Collections: collections, RetryFor: r.o.retryFor()})
+		PreserveUUID: r.o.Output.PreserveUUID, Until: o.until, Collections: collections, Validate: !r.o.Output.BypassDocumentValidation, RetryFor: r.o.retryFor()})
 	if err != nil {
 		return nil, err
 	}
