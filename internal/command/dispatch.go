@@ -130,15 +130,11 @@ func (c *Ctx) run() (err error) {
 	}
 	defer c.recoverPanic(&err)
 	if err := c.runInSession(); err != nil {
+		c.waitFailed(err)
 		return err
 	}
 	if err := c.waitWriteConcern(); err != nil {
 		return err
-	}
-	if c.injectWCE != nil {
-		c.Reply.AppendDoc("writeConcernError", c.injectWCE)
-		code, _ := c.injectWCE.Get("code").AsInt64()
-		c.noteWCE(mongoerr.Code(code))
 	}
 	if len(c.wceLabels) > 0 {
 		c.Reply.Any("errorLabels", c.wceLabels)
@@ -281,10 +277,21 @@ func (n *Node) writeError(c *Ctx, b *bson.Builder, err error) {
 	if e.Extra != nil {
 		b.AppendElems(e.Extra)
 	}
-	if labels := n.labels(c, e); len(labels) > 0 {
+	labels := n.labels(c, e)
+	if c.failedWCE != nil {
+		b.AppendElems(c.failedWCE)
+		for _, l := range c.wceLabels {
+			if !slices.Contains(labels, l) {
+				labels = append(slices.Clip(labels), l)
+			}
+		}
+	}
+	if len(labels) > 0 {
 		b.Any("errorLabels", labels)
 	}
-	n.writeTopology(b, e.Code)
+	if n.writeTopology(b, e.Code); c.failedWCE != nil && !slices.Contains(notPrimaryCodes, e.Code) {
+		n.writeTopology(b, c.wceCode)
+	}
 }
 
 // notPrimaryCodes are the errors of a member that is not primary (any more).

@@ -80,6 +80,7 @@ type OpStats struct {
 	CursorID     int64
 	Exhausted    bool
 	Conflicts    int64 // write conflicts that were retried
+	TriedWrite   bool  // a write unit was begun, whatever came of it
 	// Waited is how long an awaitData getMore had nothing to do but wait for data: it is not
 	// part of what the operation took.
 	Waited time.Duration

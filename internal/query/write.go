@@ -70,6 +70,7 @@ func (l *Local) noteLastOp(op *OpContext) {
 func (l *Local) unit(op *OpContext, ns Namespace, create bool, fn func(ctx context.Context, c *catalog.Collection, w *oplog.WriteUnit) (done bool, err error)) error {
 	ctx, cancel := op.WaitContext()
 	defer cancel()
+	op.Stats.TriedWrite = true
 	for attempt := 0; ; attempt++ {
 		err := l.tryUnit(ctx, op, ns, create, fn)
 		if !errors.Is(err, storage.ErrWriteConflict) || attempt >= maxConflicts {
