@@ -22,7 +22,11 @@ func (l *Local) Find(op *OpContext, r *FindRequest, out *bson.Builder) error {
 	if done, err := l.findPoint(op, r, out); done || err != nil {
 		return err
 	}
-	view, err := l.openView(op)
+	ns := &r.NS
+	if r.UUID != nil {
+		ns = nil
+	}
+	view, err := l.openView(op, ns)
 	if err != nil {
 		return err
 	}
