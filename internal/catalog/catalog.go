@@ -76,6 +76,8 @@ type Catalog struct {
 	ddl chan struct{}
 
 	builds builds
+	// replayFinds tells that the newest unit of a replay changed many documents that were there.
+	replayFinds atomic.Bool
 	// life ends with Close: index builds run in it.
 	life struct {
 		ctx    context.Context

@@ -27,7 +27,12 @@ type replayGroup struct {
 	colls []*replayColl
 	by    map[bson.UUID]*replayColl
 	room  int // what the changes of the last unit took
+	finds int // entries of this one that changed a document that was there
 }
+
+// keepOf: where one of so many entries of the last unit was an update or a delete, those of
+// the next are expected to be of what the log inserts, which is cheaper to keep than to read.
+const keepOf = 8
 
 // replayColl is a collection that the open unit writes to.
 type replayColl struct {
@@ -81,6 +86,9 @@ func (r *Replay) gather(ctx context.Context, ns Namespace, e *oplog.Entry) (done
 	if g.w == nil {
 		g.w = r.cat.NewUnit()
 		g.w.RU.NoWait()
+		if r.cat.replayFinds.Load() {
+			g.w.RU.KeepRows()
+		}
 		g.w.RU.Reserve(g.room)
 	}
 	at := g.w.Savepoint()
@@ -101,6 +109,9 @@ func (r *Replay) gather(ctx context.Context, ns Namespace, e *oplog.Entry) (done
 	}
 	gc.sum.count += rw.sum.count
 	gc.sum.size += rw.sum.size
+	if e.Op != oplog.OpInsert {
+		g.finds++
+	}
 	r.wrote(gc.c)
 	if g.w.Entries() >= replayUnitEntries || g.w.Size() >= replayUnitBytes {
 		return true, r.Flush()
@@ -170,6 +181,8 @@ func (r *Replay) Flush() error {
 		}
 	}
 	g.room = w.RU.WriteSet().Size()
+	r.cat.replayFinds.Store(g.finds*keepOf >= w.Entries())
+	g.finds = 0
 	f, err := r.cat.committer.Commit(w)
 	if err == nil {
 		r.last = f

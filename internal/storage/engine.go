@@ -27,7 +27,7 @@ type Engine struct {
 	format  int // version of the data directory
 	cache   *pebble.Cache
 	rows    *rowCache // nil: the cache is too small for one
-	changed []wsOp    // room for the next Apply
+	changed rowChange // room for the next Apply
 	db      *pebble.DB
 	journal *journal.Journal
 
@@ -268,7 +268,7 @@ func (e *Engine) apply(end Mark, sets []*WriteSet) error {
 		return fmt.Errorf("storage: apply: %w", convErr(err))
 	}
 	change.end()
-	e.changed = change.ops
+	e.changed = change
 	e.setApplied(end)
 	e.ckpt.dirty.Store(true)
 	e.ckpt.note(end.Pos)
@@ -290,7 +290,7 @@ func (e *Engine) ApplyUnlogged(w *WriteSet) error {
 	if err := e.writable(); err != nil {
 		return err
 	}
-	change := e.beginChange(nil, w)
+	change := e.beginChange(rowChange{}, w)
 	if err := e.db.Apply(w.b, pebble.NoSync); err != nil {
 		return fmt.Errorf("storage: apply unlogged: %w", convErr(err))
 	}

@@ -30,6 +30,7 @@ func (s IndexStore) Put(u *RecoveryUnit, keyString []byte, id RecordID, typeBits
 		s.AppendKey(op.Key[:0], keyString)
 		append8(op.Value, id, typeBits)
 		finish(op)
+		w.noteRow()
 		return
 	}
 	op := w.b.SetDeferred(prefixLen+len(keyString)+recordIDLen, len(typeBits))

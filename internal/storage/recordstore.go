@@ -6,11 +6,12 @@ type RecordStore struct{ Table }
 // Put stores a record.
 func (s RecordStore) Put(u *RecoveryUnit, id RecordID, value []byte) {
 	u.WriteSet().setRecord(s.Table, id, value)
+	u.ws.noteRow()
 }
 
 // PutNew is Put of a record that does not exist, which is then known without a look.
 func (s RecordStore) PutNew(u *RecoveryUnit, id RecordID, value []byte) {
-	u.WriteSet().setRecord(s.Table, id, value)
+	s.Put(u, id, value)
 	u.ws.noteFresh()
 }
 

@@ -23,6 +23,7 @@ type RecoveryUnit struct {
 	held    Held
 	noWait  bool
 	once    bool
+	keep    bool
 	ended   bool
 }
 
@@ -85,6 +86,7 @@ func (u *RecoveryUnit) Reserve(size int) {
 
 func (u *RecoveryUnit) newWriteSet(size int) {
 	u.own.init(u.e, size)
+	u.own.keep = u.keep
 	u.ws = &u.own
 }
 
@@ -124,6 +126,11 @@ func (u *RecoveryUnit) Get(key, dst []byte) ([]byte, error) {
 // ReadsOnce says that what the unit reads is not worth keeping in the row cache: it is one
 // of many of a statement that passes over a table.
 func (u *RecoveryUnit) ReadsOnce() { u.once = true }
+
+// KeepRows has the row cache keep the records and `_id` entries that the unit puts, new ones
+// too, which otherwise it does only of what was read before: for who will read many of them
+// soon. Called before the first change.
+func (u *RecoveryUnit) KeepRows() { u.keep = true }
 
 // NewCursor opens a cursor over the view as it is now with the unit's own
 // changes, also the later ones, laid over it. A unit that has changed nothing

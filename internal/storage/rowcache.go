@@ -197,6 +197,7 @@ func (c *rowCache) touchRange(seq uint64, lower, upper []byte) {
 // has read is not kept. Of several puts and drops of a key the first counts.
 func (c *rowCache) put(seq uint64, key, value []byte) {
 	if len(key)+len(value) > maxRowBytes {
+		c.drop(seq, key) // what an earlier operation gave must not count
 		return
 	}
 	h := maphash.Bytes(c.seed, key)
@@ -204,6 +205,25 @@ func (c *rowCache) put(seq uint64, key, value []byte) {
 	s.mu.Lock()
 	if s.touched == seq { // else another change is under way in the shard
 		if pos := s.find(uint32(h), key); pos != 0 && s.entry(pos).flags()&rowStale != 0 {
+			s.replace(pos, uint32(h), key, value)
+		}
+	}
+	s.mu.Unlock()
+}
+
+// putNew is put, but for a key that nobody has read too: only the last of a change.
+func (c *rowCache) putNew(seq uint64, key, value []byte) {
+	if len(key)+len(value) > maxRowBytes {
+		c.drop(seq, key)
+		return
+	}
+	h := maphash.Bytes(c.seed, key)
+	s := c.shard(h)
+	s.mu.Lock()
+	if s.touched == seq {
+		if pos := s.find(uint32(h), key); pos == 0 {
+			s.add(uint32(h), key, value, 0)
+		} else if s.entry(pos).flags()&rowStale != 0 {
 			s.replace(pos, uint32(h), key, value)
 		}
 	}

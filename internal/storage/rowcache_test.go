@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -273,6 +274,9 @@ func TestRowCacheEngine(t *testing.T) {
 	want := map[RecordID]uint64{}
 	for v := uint64(1); v <= rounds; v++ {
 		if _, err := n.commit(func(u *RecoveryUnit) {
+			if v%3 == 0 {
+				u.KeepRows()
+			}
 			for range 5 {
 				id := RecordID(r.IntN(keys) + 1)
 				switch r.IntN(4) {
@@ -319,6 +323,76 @@ func TestRowCacheEngine(t *testing.T) {
 	for id := RecordID(1); id <= keys+1; id++ {
 		if got := get(n.e, id); got != 0 {
 			t.Errorf("key %d of the dropped table shows %d", id, got)
+		}
+	}
+}
+
+// TestKeepRows: a unit that says so leaves its new rows in the cache, and no other; of units
+// that become visible together the cache shows what the last of them left, whoever keeps.
+func TestKeepRows(t *testing.T) {
+	n := openNode(t, testOptions(vfs.NewMem()))
+	defer n.e.Close()
+	records, ids, other := RecordStore{Table{SpaceReplicated, 100}}, IndexStore{Table{SpaceReplicated, 101}, true}, IndexStore{Table{SpaceReplicated, 102}, false}
+	insert := func(u *RecoveryUnit, id RecordID) {
+		records.PutNew(u, id, []byte("row"))
+		ids.PutNew(u, []byte{byte(id)}, id, nil)
+		other.PutNew(u, []byte{byte(id)}, id, nil)
+	}
+	for id, keep := range map[RecordID]bool{1: false, 2: true} {
+		if _, err := n.commit(func(u *RecoveryUnit) {
+			if keep {
+				u.KeepRows()
+			}
+			insert(u, id)
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := n.e.rows.stats().entries; got != 2 {
+		t.Errorf("%d rows are kept, want the record and the _id entry of one unit", got)
+	}
+
+	r := rand.New(rand.NewPCG(5, 8))
+	model := map[RecordID]string{1: "row", 2: "row"}
+	for step := range 3000 {
+		var sets []*WriteSet
+		for range 1 + r.IntN(3) {
+			w := n.e.NewWriteSet()
+			w.keep = r.IntN(2) == 0
+			u := &RecoveryUnit{e: n.e, ws: w}
+			for range 1 + r.IntN(4) {
+				id := RecordID(r.IntN(12) + 1)
+				v := fmt.Sprintf("%d %s", r.Int(), bytes.Repeat([]byte("x"), []int{0, 300, maxRowBytes}[r.IntN(3)]))
+				_, there := model[id]
+				switch {
+				case there && r.IntN(3) == 0:
+					records.Delete(u, id)
+					delete(model, id)
+				case there:
+					records.Put(u, id, []byte(v))
+					model[id] = v
+				default:
+					records.PutNew(u, id, []byte(v))
+					model[id] = v
+				}
+			}
+			sets = append(sets, w)
+		}
+		change := n.e.beginChange(rowChange{}, sets...)
+		for _, w := range sets {
+			if err := n.e.db.Apply(w.b, pebble.NoSync); err != nil {
+				t.Fatal(err)
+			}
+		}
+		change.end()
+		for id := RecordID(1); id <= 12; id++ {
+			v, err := records.Get(n.e, id, nil)
+			if want, there := model[id]; there != (err == nil) || string(v) != want {
+				t.Fatalf("step %d: record %d is %.20q (%v), want %.20q", step, id, v, err, want)
+			}
+		}
+		for _, w := range sets {
+			w.Release()
 		}
 	}
 }

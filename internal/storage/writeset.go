@@ -22,8 +22,12 @@ type WriteSet struct {
 	// nothing of it. Missing bits are 0.
 	fresh []uint64
 	few   [1]uint64 // room for the first bits of it
-	idx   *wsIndex
-	gen   uint64 // raised when the index changes: cursors find their place again
+	// keep says that the row cache is to keep the rows that are put (see RecoveryUnit.KeepRows),
+	// kept has a bit for each such operation.
+	keep bool
+	kept []uint64
+	idx  *wsIndex
+	gen  uint64 // raised when the index changes: cursors find their place again
 }
 
 // NewWriteSet returns an empty one. Release it when done.
@@ -91,16 +95,38 @@ func (w *WriteSet) deleteRecord(t Table, id RecordID) {
 }
 
 // noteFresh says that the key of the last operation did not exist.
-func (w *WriteSet) noteFresh() {
-	n := int(w.b.Count()) - 1
-	for n>>6 >= len(w.fresh) {
-		w.fresh = append(w.fresh, 0)
-	}
-	w.fresh[n>>6] |= 1 << (n & 63)
-}
+func (w *WriteSet) noteFresh() { w.fresh = setBit(w.fresh, int(w.b.Count())-1) }
 
 // isFresh reports whether noteFresh was said of operation n.
-func (w *WriteSet) isFresh(n int) bool { return n>>6 < len(w.fresh) && w.fresh[n>>6]>>(n&63)&1 != 0 }
+func (w *WriteSet) isFresh(n int) bool { return hasBit(w.fresh, n) }
+
+// noteRow says that the last operation put a row: what point reads ask for.
+func (w *WriteSet) noteRow() {
+	if w.keep {
+		w.kept = setBit(w.kept, int(w.b.Count())-1)
+	}
+}
+
+func (w *WriteSet) isKept(n int) bool { return hasBit(w.kept, n) }
+
+func setBit(set []uint64, n int) []uint64 {
+	for n>>6 >= len(set) {
+		set = append(set, 0)
+	}
+	set[n>>6] |= 1 << (n & 63)
+	return set
+}
+
+func hasBit(set []uint64, n int) bool { return n>>6 < len(set) && set[n>>6]>>(n&63)&1 != 0 }
+
+// cutBits forgets the bits from n on.
+func cutBits(set []uint64, n int) []uint64 {
+	if n>>6 < len(set) {
+		set = set[:n>>6+1]
+		set[n>>6] &= 1<<(n&63) - 1
+	}
+	return set
+}
 
 // finish ends a deferred operation. It can fail only in an indexed batch.
 func finish(op *pebble.DeferredBatchOp) {
@@ -128,7 +154,7 @@ func (w *WriteSet) Append(o *WriteSet) error {
 func (w *WriteSet) Reset() {
 	w.b.Reset()
 	w.dels = 0
-	w.fresh = w.fresh[:0]
+	w.fresh, w.kept = w.fresh[:0], w.kept[:0]
 	w.dropIndex()
 }
 
@@ -148,10 +174,7 @@ func (w *WriteSet) truncate(size, n, dels int) error {
 	repr := bytes.Clone(w.b.Repr()[:size])
 	batchrepr.SetCount(repr, uint32(n))
 	w.dels = dels
-	if n>>6 < len(w.fresh) {
-		w.fresh = w.fresh[:n>>6+1]
-		w.fresh[n>>6] &= 1<<(n&63) - 1
-	}
+	w.fresh, w.kept = cutBits(w.fresh, n), cutBits(w.kept, n)
 	w.dropIndex()
 	return w.b.SetRepr(repr)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"time"
 
 	dbson "go.mongodb.org/mongo-driver/v2/bson"
@@ -18,8 +17,9 @@ import (
 type Options struct {
 	// Client is connected to the target. Its write concern is used.
 	Client *mongo.Client
-	// Workers apply document writes at the same time. Default: the number of CPUs, at
-	// least 2 and at most 8.
+	// Workers apply document writes at the same time. Default: one for each of the target's
+	// CPUs but one, if it is a Cairn: there one of them does most of the work of a command, and
+	// another the rest, while the next is made. Else as many as CPUs here, 2 to 8.
 	Workers int
 	// BatchBytes is how much one worker sends in one command. Default 2 MB.
 	BatchBytes int
@@ -91,7 +91,9 @@ type Replayer struct {
 	stats  Stats
 	err    error
 
+	now    entry.Entry // being added
 	round  *round
+	spare  *round // landed, its memory to be used again; nil: none
 	flight *round          // being applied; nil: none
 	landed chan error      // gets the result of flight
 	last   entry.OpTime    // newest entry seen
@@ -103,9 +105,6 @@ type Replayer struct {
 
 // New begins a replay.
 func New(ctx context.Context, o Options) (*Replayer, error) {
-	if o.Workers <= 0 {
-		o.Workers = min(max(runtime.NumCPU(), 2), 8)
-	}
 	if o.BatchBytes <= 0 {
 		o.BatchBytes = 2 << 20
 	}
@@ -124,6 +123,9 @@ func New(ctx context.Context, o Options) (*Replayer, error) {
 	t.bypass = !o.Validate
 	t.retryFor = o.RetryFor
 	r.target = t
+	if r.o.Workers <= 0 {
+		r.o.Workers = t.workers(r.ctx)
+	}
 	r.colls = newCollections(t, &r.o)
 	r.round = newRound(&r.o)
 	return r, nil
@@ -154,15 +156,24 @@ func (r *Replayer) AddEntry(e entry.Entry) error {
 	r.stats.Bytes += int64(len(e.Raw))
 	r.stats.Last = e.OpTime
 	prev := r.last
-	units, err := r.asm.Add(e)
-	if err != nil {
-		return r.fail(err)
-	}
-	r.last = e.OpTime
-	r.holdBack(prev)
-	for i := range units {
-		if err := r.unit(&units[i]); err != nil {
+	if !e.Kind.IsTxn() { // it takes effect by itself: no unit is made for it
+		r.last = e.OpTime
+		r.holdBack(prev)
+		r.now = e
+		if err := r.alone(&r.now); err != nil {
 			return r.fail(err)
+		}
+	} else {
+		units, err := r.asm.Add(e)
+		if err != nil {
+			return r.fail(err)
+		}
+		r.last = e.OpTime
+		r.holdBack(prev)
+		for i := range units {
+			if err := r.unit(&units[i]); err != nil {
+				return r.fail(err)
+			}
 		}
 	}
 	r.added = e.OpTime
@@ -181,6 +192,22 @@ func (r *Replayer) fail(err error) error {
 	r.err = err
 	r.cancel()
 	return err
+}
+
+// alone adds an entry that is no part of a transaction.
+func (r *Replayer) alone(e *entry.Entry) error {
+	if r.o.Rules.Trivial() {
+		return r.entry(e)
+	}
+	out, keep, err := r.o.Rules.Map(*e)
+	if err != nil {
+		return err
+	}
+	if !keep {
+		r.stats.Skipped["not selected"]++
+		return nil
+	}
+	return r.entry(&out)
 }
 
 // unit adds what takes effect at once.
@@ -286,6 +313,10 @@ func (r *Replayer) launch() error {
 	r.round.upTo = r.bound()
 	r.flight = r.round
 	r.round = newRound(&r.o)
+	if r.spare != nil {
+		r.round.buf, r.round.ops = r.spare.buf[:0], r.spare.ops[:0]
+		r.spare = nil
+	}
 	go func(f *round) { r.landed <- f.apply(r.ctx, r.target) }(r.flight)
 	return nil
 }
@@ -301,6 +332,7 @@ func (r *Replayer) land() error {
 	if err != nil {
 		return err
 	}
+	r.spare = f
 	r.stats.Applied += f.applied
 	for why, n := range f.skipped {
 		r.stats.Skipped[why] += n

@@ -11,7 +11,7 @@ import (
 	"github.com/cairndb/cairn/internal/bson"
 )
 
-// maxBatchBytes keeps a command below what a message and its document may be.
+// maxBatchBytes keeps a command, with what round.most adds, below what a message and its document may be.
 const maxBatchBytes = 12 << 20
 
 // maxBatchOps bounds the operations of one command; their results come back one by one.
@@ -57,10 +57,14 @@ func newRound(o *Options) *round {
 
 func (r *round) empty() bool { return len(r.ops) == 0 }
 
-// full reports whether it is time to send the round off.
+// full reports whether it is time to send the round off: each worker has about a command.
 func (r *round) full() bool {
-	return len(r.buf) >= r.workers*r.batchBytes || len(r.ops) >= r.workers*maxBatchOps
+	return len(r.buf) >= r.workers*r.batchBytes || len(r.ops) >= r.workers*maxBatchOps*7/8
 }
+
+// most is what a command may have. Workers do not get the same; what is a little more than a
+// command should not make two.
+func (r *round) most() int { return r.batchBytes + r.batchBytes/8 }
 
 func (r *round) beginJoin() { r.inTxn, r.join = true, -1; r.joined++ }
 func (r *round) endJoin()   { r.inTxn, r.join = false, -1 }
@@ -216,7 +220,7 @@ func (r *round) cut(ops []int) int {
 	size, n := 0, 0
 	for n < len(ops) && n < maxBatchOps {
 		size += r.ops[ops[n]].n + 8
-		if n > 0 && size > r.batchBytes {
+		if n > 0 && size > r.most() {
 			break
 		}
 		n++

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
+	"slices"
 	"sort"
 	"strings"
+	"sync"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -33,6 +36,7 @@ type target struct {
 	bypass   bool // document validation
 	// concern is what every write waits for: what Applied promises must outlive a crash.
 	concern bson.Raw
+	buffers sync.Pool // *[]byte: of commands that were sent
 }
 
 func openTarget(ctx context.Context, client *mongo.Client, plain bool) (*target, error) {
@@ -55,6 +59,17 @@ func openTarget(ctx context.Context, client *mongo.Client, plain bool) (*target,
 		t.concern = bson.D("w", "majority", "j", true)
 	}
 	return t, nil
+}
+
+// workers is how many commands the target is given at the same time.
+func (t *target) workers(ctx context.Context) int {
+	if t.cairn {
+		if info, err := t.run(ctx, "admin", bson.D("hostInfo", 1)); err == nil {
+			cores, _ := info.Path("system.numCores").AsInt64()
+			return int(min(max(cores-1, 1), 8))
+		}
+	}
+	return min(max(runtime.NumCPU(), 2), 8)
 }
 
 // ErrNoApplyOps is a server that an oplog cannot be replayed into.
@@ -178,13 +193,19 @@ func (t *target) batch(ctx context.Context, r *round, ops []int) (bson.Raw, erro
 	for _, i := range ops {
 		size += r.ops[i].n + 12
 	}
-	b := bson.NewBuilder(make([]byte, 0, size))
+	buf, _ := t.buffers.Get().(*[]byte)
+	if buf == nil {
+		buf = new([]byte)
+	}
+	defer t.buffers.Put(buf)
+	b := bson.NewBuilder(slices.Grow((*buf)[:0], size))
 	b.Array("applyOps")
 	for _, i := range ops {
 		b.AppendDoc("", r.document(i))
 	}
 	b.End().Bool("bypassDocumentValidation", t.bypass)
 	cmd := b.AppendDoc("writeConcern", t.concern).Finish()
+	*buf = b.Buffer()
 	pause := 100 * time.Millisecond
 	for began := time.Now(); ; {
 		reply, err := t.run(ctx, "admin", cmd)

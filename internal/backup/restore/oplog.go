@@ -93,7 +93,11 @@ func (r *Restore) startReplay(ctx context.Context, t *task) (*oplogRun, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.rep, err = replay.New(ctx, replay.Options{Client: r.client, Workers: r.o.Output.NumParallelCollections, Rules: r.rules,
+	workers := 0 // what suits the target
+	if r.o.IsSet("numParallelCollections") {
+		workers = r.o.Output.NumParallelCollections
+	}
+	o.rep, err = replay.New(ctx, replay.Options{Client: r.client, Workers: workers, Rules: r.rules,
 		PreserveUUID: r.o.Output.PreserveUUID, Until: o.until, Collections: collections, Validate: !r.o.Output.BypassDocumentValidation, RetryFor: r.o.retryFor()})
 	if err != nil {
 		return nil, err
