@@ -109,7 +109,9 @@ func (c *Ctx) run() (err error) {
 	}
 	c.Op = c.Node.Ops.Begin(c.Context, c.start, c.Client.ID(), c.Client.RemoteAddr(), c.Client.Metadata(), c.Generic.LSID)
 	defer c.Op.End()
-	c.Op.SetMaxTime(c.Generic.MaxTime)
+	if c.Generic.MaxTime > 0 && !(c.Node.Params.TestCommands() && c.Node.Fail.enter("maxTimeNeverTimeOut", func(bson.Raw) bool { return true }) != nil) {
+		c.Op.SetMaxTime(c.Generic.MaxTime)
+	}
 	if id, ok := c.Generic.LSID.Get("id").UUID(); ok {
 		c.Node.Sessions.Touch(id, c.Op.Start)
 	}
@@ -142,7 +144,6 @@ func (c *Ctx) run() (err error) {
 	if c.wceCode != 0 {
 		c.Node.writeTopology(c.Reply, c.wceCode)
 	}
-	c.Result.Drop = c.Result.Drop || c.cutReply()
 	return nil
 }
 
@@ -150,9 +151,6 @@ func (c *Ctx) run() (err error) {
 // meanwhile, so that a retry sees all that the first attempt did. The session is free
 // again before the command waits for its write concern.
 func (c *Ctx) runInSession() error {
-	if err := c.failWrite(); err != nil {
-		return err
-	}
 	if !c.Generic.HasTxnNumber || c.Node.Retryable == nil {
 		return c.Command.Run(c)
 	}

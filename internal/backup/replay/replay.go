@@ -93,7 +93,7 @@ type Replayer struct {
 
 	now    entry.Entry // being added
 	round  *round
-	spare  *round // landed, its memory to be used again; nil: none
+	spare  *round          // landed, its memory to be used again; nil: none
 	flight *round          // being applied; nil: none
 	landed chan error      // gets the result of flight
 	last   entry.OpTime    // newest entry seen
