@@ -112,6 +112,9 @@ func (o *CollectionOptions) field(key string, v bson.Value) (keep bool, err erro
 		if err != nil {
 			return false, err
 		}
+		if d.Get("enabled").IsMissing() {
+			return false, mongoerr.New(40414, "BSON field 'create.%s.enabled' is missing but a required field", key)
+		}
 		o.PrePostImages, err = boolOption(key+".enabled", d.Get("enabled"))
 		return o.PrePostImages, err
 	case "viewOn":

@@ -195,7 +195,6 @@ var noDifference = map[string]string{
 	"features.oidReset":                                     "the server makes no ObjectIds whose machine part could be drawn anew",
 	"getDefaultRWConcern.inMemory":                          "the defaults are only in memory",
 	"getMore.collection":                                    "without a cursor there is no collection to compare with",
-	"killOp.op":                                             "an operation that has ended is killed in silence",
 	"listCollections.authorizedCollections":                 "without access control every collection is authorized",
 	"listDatabases.authorizedDatabases":                     "without access control every database is authorized",
 	"listIndexes.includeBuildUUIDs":                         "only while an index is being built",

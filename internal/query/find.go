@@ -84,7 +84,7 @@ func firstLimit(given bool, n int64) int64 {
 
 // pointRead reports whether the request is for one document by its _id and nothing else.
 func (r *FindRequest) pointRead() (bson.Value, bool) {
-	if r.Skip != 0 || !r.Hint.IsMissing() || r.Min != nil || r.Max != nil || r.ReturnKey ||
+	if !r.Sort.IsEmpty() || r.Skip != 0 || !r.Hint.IsMissing() || r.Min != nil || r.Max != nil || r.ReturnKey ||
 		r.ShowRecordID || r.Tailable || (r.HasBatchSize && r.BatchSize == 0) || r.RequestResume || r.ResumeAfter != nil {
 		return bson.Value{}, false
 	}
