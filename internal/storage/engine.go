@@ -37,6 +37,7 @@ type Engine struct {
 	stall         stall
 	drops         dropper
 	ckpt          checkpointer
+	settle        settler
 
 	// applied is the newest mark whose batch is in the engine.
 	applied struct {
@@ -181,6 +182,7 @@ func (e *Engine) start() {
 	e.stall.init(e)
 	e.drops.init(e)
 	e.ckpt.init(e)
+	e.settle.init(e)
 }
 
 // Format is the version of the data directory, and Pebble's of the files in it.

@@ -45,8 +45,9 @@ type rowCache struct {
 		next   uint64
 		active []uint64
 	}
-	ended atomic.Uint64
-	ahead rowAhead
+	ended  atomic.Uint64
+	ahead  rowAhead
+	memory rowMemory
 }
 
 const (
@@ -76,13 +77,14 @@ type rowShard struct {
 	live    int
 	chunks  [][]byte
 	max     int // chunks
+	memory  *rowMemory
 	head    int // the chunk that entries are added to
 	fill    int // its bytes in use
 	ends    []int
 	touched uint64 // the newest change that touched a key of the shard
 	hits    uint64
 	misses  uint64
-	_       [32]byte
+	_       [24]byte
 }
 
 // newRowCache returns a cache of at most about size bytes, or nil if that is too few.
@@ -93,10 +95,11 @@ func newRowCache(size int64) *rowCache {
 	}
 	n = 1 << (bits.Len(uint(n)) - 1)
 	c := &rowCache{seed: maphash.MakeSeed(), shards: make([]rowShard, n), shift: uint(64 - bits.Len(uint(n-1)))}
+	c.memory.slabs = size >= minSlabCache
 	// Slots take about an eighth of what small entries do.
 	chunks := int(size / int64(n) * 8 / 9 / rowChunkBytes)
 	for i := range c.shards {
-		c.shards[i].max = max(chunks, 2)
+		c.shards[i].max, c.shards[i].memory = max(chunks, 2), &c.memory
 	}
 	return c
 }
@@ -454,7 +457,7 @@ func (s *rowShard) turn() {
 	}
 	if len(s.chunks) < s.max {
 		s.head = len(s.chunks)
-		s.chunks = append(s.chunks, make([]byte, rowChunkBytes))
+		s.chunks = append(s.chunks, s.memory.chunk())
 		s.ends = append(s.ends, 0)
 		s.fill = 0
 		return

@@ -51,12 +51,20 @@ func logged(i int, e bson.Raw) bson.Raw {
 		Int64("t", 1).Int64("v", 2).Date("wall", bson.DateTime(1_700_000_000_000+int64(i))).Finish()
 }
 
-// BenchmarkReplay replays oplogs into a Cairn in the same process. cpu-µs/entry is the
-// user and system time of both.
+// BenchmarkReplay replays oplogs into a Cairn in the same process, also in the way that a
+// MongoDB is given them (plain). cpu-µs/entry is the user and system time of both.
 func BenchmarkReplay(b *testing.B) {
-	for name, entries := range map[string]func(int) ([]bson.Raw, int64){"inserts100B": insertEntries, "mixed1KB": mixedEntries} {
-		b.Run(name, func(b *testing.B) {
-			list, size := entries(100_000)
+	for _, bc := range []struct {
+		name    string
+		entries func(int) ([]bson.Raw, int64)
+		plain   bool
+	}{
+		{"inserts100B", insertEntries, false}, {"inserts100B-plain", insertEntries, true},
+		{"mixed1KB", mixedEntries, false}, {"mixed1KB-plain", mixedEntries, true},
+	} {
+		b.Run(bc.name, func(b *testing.B) {
+			name := bc.name
+			list, size := bc.entries(100_000)
 			if f := os.Getenv("CAIRN_BENCH_OPLOG"); f != "" { // for other tools to replay
 				writeEntries(b, f+"."+name, list)
 			}
@@ -67,7 +75,7 @@ func BenchmarkReplay(b *testing.B) {
 				c := server(b)
 				b.StartTimer()
 				before := cpuTime(b)
-				st := replayAll(b, Options{Client: c}, list)
+				st := replayAll(b, Options{Client: c, plain: bc.plain}, list)
 				cpu += cpuTime(b) - before
 				if st.Applied != int64(len(list)) {
 					b.Fatalf("%+v", st)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io/fs"
 	"math"
@@ -11,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
 // result is one measured command.
@@ -41,6 +44,7 @@ type command struct {
 	args       []string
 	out        string   // what it makes
 	then       *command // what reads it
+	before     func() error
 }
 
 // dumpCommands are the dumps of one database and the restores of them.
@@ -77,30 +81,38 @@ func dumpCommands(c config, db string) []command {
 	)
 }
 
-// measureReplay replays entries made up for it.
-func measureReplay(c config, db string) ([]result, error) {
+// measureReplay replays entries made up for it, each time into an empty database. pad is
+// how many bytes the documents have beside a few small fields. Without it the original, which
+// takes as long for each entry whatever their number, gets a twentieth of the entries.
+func measureReplay(ctx context.Context, c config, db *mongo.Database, shape string, pad int) ([]result, error) {
+	dir := filepath.Join(c.work, shape)
+	defer os.RemoveAll(dir)
 	var rs []result
 	one := func(name string, original bool, entries int, args ...string) error {
-		dir := filepath.Join(c.work, "replay")
-		size, err := writeOplog(dir, db, entries)
+		size, err := writeOplog(dir, db.Name(), entries, pad)
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir)
-		r, err := c.best(command{name: name, kind: "replay", original: original, args: append(args, "--quiet", "--uri", c.uri, "--oplogReplay", dir)})
-		r.Shape, r.Bytes, r.Entries = "replay", size, entries
+		r, err := c.best(command{name: name, kind: "replay", original: original, args: append(args, "--quiet", "--uri", c.uri, "--oplogReplay", dir),
+			before: func() error { return db.Drop(ctx) }})
+		r.Shape, r.Bytes, r.Entries = shape, size, entries
 		rs = append(rs, r)
 		return err
 	}
+	entries, fewer := c.entries, max(1, c.entries/20)
+	if pad > 0 {
+		entries = max(1, c.entries/5)
+		fewer = entries
+	}
 	if c.originals != "" {
-		if err := one("mongorestore --oplogReplay", true, max(1, c.entries/20), filepath.Join(c.originals, "mongorestore")); err != nil {
+		if err := one("mongorestore --oplogReplay", true, fewer, filepath.Join(c.originals, "mongorestore")); err != nil {
 			return rs, err
 		}
 	}
 	if exec.Command(c.cairn, "restore", "--help").Run() != nil {
 		return rs, nil
 	}
-	return rs, one("cairn restore --oplogReplay", false, c.entries, c.cairn, "restore")
+	return rs, one("cairn restore --oplogReplay", false, entries, c.cairn, "restore")
 }
 
 // best runs a command c.runs times: the wall and the CPU time are the least, each for itself,
@@ -111,6 +123,11 @@ func (c config) best(cmd command) (result, error) {
 	for range max(1, c.runs) {
 		if cmd.out != "" {
 			os.RemoveAll(cmd.out)
+		}
+		if cmd.before != nil {
+			if err := cmd.before(); err != nil {
+				return r, err
+			}
 		}
 		var err error
 		if r, err = cmd.run(); err != nil {

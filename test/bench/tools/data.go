@@ -81,13 +81,18 @@ func kilobyte(r *rand.Rand, id int) bson.D {
 		{Key: "tags", Value: bson.A{word(), word(), word()}}, {Key: "at", Value: bson.DateTime(1_700_000_000_000 + r.Int64N(1<<34))},
 		{Key: "n1", Value: r.Int64()}, {Key: "n2", Value: int32(id)},
 	}
-	text := make([]byte, 0, 720)
-	for len(text) < 690 {
-		// A vocabulary of some thousand words, of which a few are frequent, as in prose.
+	return append(d, bson.E{Key: "text", Value: text(r, 690)})
+}
+
+// text has at least n bytes: a vocabulary of some thousand words, of which a few are frequent,
+// as in prose.
+func text(r *rand.Rand, n int) string {
+	b := make([]byte, 0, n+30)
+	for len(b) < n {
 		w := int(float64(len(vocabulary)) * math.Pow(r.Float64(), 3))
-		text = append(append(text, vocabulary[w]...), ' ')
+		b = append(append(b, vocabulary[w]...), ' ')
 	}
-	return append(d, bson.E{Key: "text", Value: string(text)})
+	return string(b)
 }
 
 func fill(ctx context.Context, c *mongo.Collection, size int64, doc func(*rand.Rand, int) bson.D) (int64, error) {
@@ -114,8 +119,9 @@ func fill(ctx context.Context, c *mongo.Collection, size int64, doc func(*rand.R
 // replayed is how many collections the entries are of.
 const replayed = 4
 
-// writeOplog writes a dump that has nothing but an oplog: half inserts, the rest updates.
-func writeOplog(dir, db string, entries int) (int64, error) {
+// writeOplog writes a dump that has nothing but an oplog: half inserts, the rest updates. pad is
+// how many bytes the documents have more than they need.
+func writeOplog(dir, db string, entries, pad int) (int64, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return 0, err
 	}
@@ -142,7 +148,11 @@ func writeOplog(dir, db string, entries int) (int64, error) {
 		case n < replayed:
 			e = entry(db+".$cmd", "c", bson.D{{Key: "create", Value: "replay" + strconv.Itoa(n)}})
 		case (n-replayed)%2 == 0:
-			e = entry(db+"."+coll, "i", bson.D{{Key: "_id", Value: id}, {Key: "name", Value: words[n%16]}, {Key: "age", Value: int32(n % 90)}})
+			o := bson.D{{Key: "_id", Value: id}, {Key: "name", Value: words[n%16]}, {Key: "age", Value: int32(n % 90)}}
+			if pad > 0 {
+				o = append(o, bson.E{Key: "pad", Value: text(r, pad)})
+			}
+			e = entry(db+"."+coll, "i", o)
 		default:
 			older := id - replayed*r.IntN(id/replayed+1)
 			e = append(entry(db+"."+coll, "u", bson.D{{Key: "$v", Value: int32(2)}, {Key: "diff", Value: bson.D{{Key: "u", Value: bson.D{{Key: "age", Value: int32(r.IntN(90))}}}}}}),

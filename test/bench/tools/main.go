@@ -39,11 +39,11 @@ func main() {
 	flag.StringVar(&c.cairn, "cairn", "bin/cairn", "binary whose dump and restore are measured")
 	flag.StringVar(&c.originals, "originals", "", "directory with mongodump and mongorestore, to compare with")
 	flag.StringVar(&c.work, "work", "", "directory for the dumps (a temporary one)")
-	flag.StringVar(&c.shapes, "shapes", "big,small,wide,indexes,replay", "what to measure")
+	flag.StringVar(&c.shapes, "shapes", "big,small,wide,indexes,replay,replay-1KB", "what to measure")
 	flag.StringVar(&c.only, "only", "", "run only commands whose name contains this")
 	flag.StringVar(&c.jsonFile, "json", "", "write the results there as JSON")
 	flag.IntVar(&c.sizeMB, "size", 256, "MB of documents in each shape")
-	flag.IntVar(&c.entries, "entries", 200_000, "oplog entries of the replay; the original gets a twentieth")
+	flag.IntVar(&c.entries, "entries", 200_000, "oplog entries of the replay, of which the original gets a twentieth; a fifth of them are of 1 KB, for both")
 	flag.IntVar(&c.runs, "runs", 1, "run each command so often, report the least wall and the least CPU time")
 	flag.BoolVar(&c.keep, "keep", false, "leave the data on the server")
 	flag.Parse()
@@ -104,8 +104,11 @@ func measureShape(ctx context.Context, c config, client *mongo.Client, shape str
 	if !c.keep {
 		defer db.Drop(context.WithoutCancel(ctx))
 	}
-	if shape == "replay" {
-		return measureReplay(c, db.Name())
+	switch shape {
+	case "replay":
+		return measureReplay(ctx, c, db, shape, 0)
+	case "replay-1KB":
+		return measureReplay(ctx, c, db, shape, 950)
 	}
 	load := shapes[shape]
 	if load == nil {
