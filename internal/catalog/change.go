@@ -44,7 +44,7 @@ func (ch *change) newTable(s storage.Space) (storage.Table, error) {
 }
 
 // create makes an empty collection with its index on _id. The profiler's collection has
-// none: its documents have no _id.
+// none: its documents have no _id. A collection of local may be made without.
 func (ch *change) create(ns Namespace, uuid bson.UUID, o *CollectionOptions) (*Collection, error) {
 	t, err := ch.newTable(spaceOf(ns))
 	if err != nil {
@@ -54,7 +54,7 @@ func (ch *change) create(ns Namespace, uuid bson.UUID, o *CollectionOptions) (*C
 	if err != nil {
 		return nil, err
 	}
-	if ns.Coll == SystemProfile {
+	if ns.Coll == SystemProfile || o.NoIDIndex {
 		ch.put(c)
 		return c, nil
 	}
@@ -143,6 +143,10 @@ func (ch *change) addIndex(c *Collection, spec *IndexSpec, build *buildState) (*
 	}
 	ix.build = build
 	n := c.withIndexes(append(append([]*Index(nil), c.indexes...), ix))
+	if spec.IsID() { // has its place in front, though it came later
+		copy(n.indexes[1:], c.indexes)
+		n.indexes[0] = ix
+	}
 	ch.put(n)
 	return n, nil
 }

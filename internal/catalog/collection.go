@@ -20,7 +20,7 @@ type Collection struct {
 	Options *CollectionOptions
 
 	store     storage.RecordStore
-	indexes   []*Index // the one on _id first; those being built too
+	indexes   []*Index // the one on _id first, if there is one; those being built too
 	validator *match.Matcher
 	shared    *collShared
 	cat       *Catalog
@@ -87,9 +87,10 @@ func (c *Collection) Index(name string) *Index {
 	return nil
 }
 
-// IDIndex is the index on _id; the log has none.
+// IDIndex is the index on _id; the log has none, nor has a collection of local that was made
+// without.
 func (c *Collection) IDIndex() *Index {
-	if len(c.indexes) == 0 {
+	if len(c.indexes) == 0 || !c.indexes[0].Spec.IsID() {
 		return nil
 	}
 	return c.indexes[0]

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/mongoerr"
@@ -65,6 +66,9 @@ func parseCollMod(mods bson.Raw) (*collMod, error) {
 			}
 			m.index = v.Doc()
 		case "dryRun":
+			if v.Type != bson.TypeBool && !v.IsNumber() {
+				return nil, mongoerr.New(mongoerr.TypeMismatch, "BSON field 'collMod.dryRun' is the wrong type '%s', expected types '[bool, long, int, decimal, double]'", v.Type)
+			}
 			m.dryRun = v.Truthy()
 		case "timeseries":
 			if v.Type != bson.TypeDocument {
@@ -175,7 +179,7 @@ func (ch *change) collMod(ctx context.Context, c *Collection, m *collMod) (reply
 		}
 		opts, err := c.Options.with(m.withValidation(c.Options), m.remove...)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, asCollMod(err)
 		}
 		if _, err := ch.setOptions(c, opts); err != nil {
 			return nil, nil, err
@@ -315,4 +319,15 @@ func (ch *change) modView(ctx context.Context, v *View, m *collMod) error {
 		b.AppendDoc("collation", v.Collation.Spec())
 	}
 	return ch.changeView(ctx, v.NS, b.Finish())
+}
+
+// asCollMod has an error of an option name the command that it came with.
+func asCollMod(err error) error {
+	e, ok := mongoerr.As(err)
+	if !ok {
+		return err
+	}
+	own := *e
+	own.Message = strings.Replace(e.Message, "'create.", "'collMod.", 1)
+	return &own
 }

@@ -101,6 +101,9 @@ func (c *Catalog) create(ctx context.Context, ns Namespace, options bson.Raw, uu
 		return nil, err
 	}
 	opts, err := ParseCollectionOptions(options.Clone())
+	if err == nil {
+		err = opts.checkIDIndex()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +115,9 @@ func (c *Catalog) create(ctx context.Context, ns Namespace, options bson.Raw, uu
 		return f, err
 	}
 	if err := checkBuckets(ns, opts); err != nil {
+		return nil, err
+	}
+	if err := opts.checkReplicated(ns); err != nil {
 		return nil, err
 	}
 	f, err := c.runDDL(ctx, func(_ *ddl, ch *change) error {
@@ -187,7 +193,7 @@ func (ch *change) createLogged(ns Namespace, uuid bson.UUID, opts *CollectionOpt
 		return nil, err
 	}
 	o := bson.NewBuilder(nil).Str("create", ns.Coll).AppendElems(opts.Raw)
-	if !opts.Clustered {
+	if !opts.Clustered && !opts.NoIDIndex {
 		o.AppendDoc("idIndex", idIndexSpec(opts.Collation).Raw)
 	}
 	return coll, ch.log(nil, ns, uuid, o.Finish(), nil)

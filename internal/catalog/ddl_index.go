@@ -306,7 +306,7 @@ func (ch *change) addFilledIndex(c *Collection, spec *IndexSpec) (*Collection, e
 	if err != nil {
 		return nil, err
 	}
-	return n, ch.fill(n, []*Index{n.indexes[len(n.indexes)-1]}, true)
+	return n, ch.fill(n, []*Index{n.Index(spec.Name)}, true)
 }
 
 // fill adds the entries of all documents, as the unit sees them, to empty indexes.
@@ -427,6 +427,9 @@ func (c *Collection) chooseIndexes(which bson.Value) ([]*Index, error) {
 	switch which.Type {
 	case bson.TypeString:
 		if which.Str() == "*" {
+			if c.IDIndex() == nil {
+				return c.indexes, nil
+			}
 			return c.indexes[1:], nil
 		}
 		ix, err := c.droppable(which.Str())

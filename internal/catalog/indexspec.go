@@ -350,6 +350,21 @@ func (s *IndexSpec) checkID(raw bson.Raw) (*IndexSpec, error) {
 	return &id, nil
 }
 
+// parseIDIndex reads create's idIndex, which can be no other index than that on _id.
+func parseIDIndex(raw bson.Raw) (*IndexSpec, error) {
+	for key := range raw.Elems() {
+		switch key {
+		case "key", "name", "v", "ns", "collation":
+		default:
+			return nil, mongoerr.New(mongoerr.InvalidIndexSpecificationOption, "The field '%s' is not valid for an _id index specification. Specification: %s", key, raw)
+		}
+	}
+	if key := raw.Get("key"); key.Type == bson.TypeDocument && !isIDKey(key.Doc()) {
+		return nil, mongoerr.New(mongoerr.BadValue, "The field 'key' for an _id index must be {_id: 1}, but got %s", key.Doc())
+	}
+	return ParseIndexSpec(raw)
+}
+
 func (s *IndexSpec) check(raw bson.Raw) error {
 	switch {
 	case s.Name == "":

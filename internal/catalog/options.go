@@ -33,8 +33,13 @@ type CollectionOptions struct {
 	Clustered      bool
 	ClusteredIndex bson.Raw
 
+	// NoIDIndex is autoIndexId: false, for collections of local.
+	NoIDIndex bool
+
 	ViewOn   string // views only
 	Pipeline bson.Array
+
+	idIndex *IndexSpec // as it was given, nil if it was not
 }
 
 // cappedSizeUnit is what the size of a capped collection is rounded up to.
@@ -58,6 +63,8 @@ func ParseCollectionOptions(raw bson.Raw) (*CollectionOptions, error) {
 			b.IntOrLong(key, o.Max)
 		case key == "collation":
 			b.AppendDoc(key, o.Collation.Spec())
+		case key == "autoIndexId":
+			b.Bool(key, !o.NoIDIndex)
 		case key == "timeseries":
 			b.AppendDoc(key, o.Timeseries.Raw)
 		case key == "clusteredIndex" && o.ClusteredIndex != nil:
@@ -105,6 +112,9 @@ func (o *CollectionOptions) field(key string, v bson.Value) (keep bool, err erro
 		if err != nil {
 			return false, err
 		}
+		if d.Get("enabled").IsMissing() {
+			return false, mongoerr.New(40414, "BSON field 'create.%s.enabled' is missing but a required field", key)
+		}
 		o.PrePostImages, err = boolOption(key+".enabled", d.Get("enabled"))
 		return o.PrePostImages, err
 	case "viewOn":
@@ -125,10 +135,9 @@ func (o *CollectionOptions) field(key string, v bson.Value) (keep bool, err erro
 		}
 		return key == "comment", nil
 	case "autoIndexId":
-		if !v.Truthy() { // since 4.0 MongoDB takes it in local only
-			return false, unsupportedOption("autoIndexId: false")
-		}
-		return true, nil
+		auto, err := boolOption(key, v)
+		o.NoIDIndex = !auto
+		return true, err
 	case "clusteredIndex":
 		err = o.parseClustered(v)
 	case "timeseries":
@@ -136,7 +145,13 @@ func (o *CollectionOptions) field(key string, v bson.Value) (keep bool, err erro
 	case "expireAfterSeconds":
 		o.ExpireAfter, o.Expires, err = expireOption(v)
 		return o.Expires, err
-	case "uuid", "idIndex": // beside the options in dumps and entries; whoever makes the collection looks at them
+	case "idIndex": // beside the options in dumps and entries: it says what the index on _id is in any case
+		d, err := docOption(key, v)
+		if err == nil {
+			o.idIndex, err = parseIDIndex(d)
+		}
+		return false, err
+	case "uuid": // beside the options in dumps and entries; whoever makes the collection looks at it
 		return false, nil
 	default:
 		return false, mongoerr.New(mongoerr.UnknownField, "BSON field 'create.%s' is an unknown field.", key)
@@ -158,6 +173,29 @@ func (o *CollectionOptions) check() error {
 		return mongoerr.New(mongoerr.InvalidOptions, "'pipeline' requires 'viewOn' to also be specified")
 	case o.ViewOn != "" && (o.Capped || o.Validator != nil || o.Temp):
 		return mongoerr.New(mongoerr.InvalidOptions, "'viewOn' may not be combined with options of a collection")
+	}
+	return nil
+}
+
+// checkIDIndex compares an idIndex that a client gave with the other options. In a log's
+// entries it stands beside all of them.
+func (o *CollectionOptions) checkIDIndex() error {
+	switch s := o.idIndex; {
+	case s == nil:
+	case o.ViewOn != "":
+		return mongoerr.New(mongoerr.InvalidOptions, "'idIndex' is not allowed with 'viewOn': %s", s.Raw)
+	case o.Raw.Has("autoIndexId"):
+		return mongoerr.New(mongoerr.InvalidOptions, "'idIndex' is not allowed with 'autoIndexId': %s", s.Raw)
+	case s.collated && !collate.Same(s.Collation, o.Collation):
+		return mongoerr.New(mongoerr.BadValue, "'idIndex' must have the same collation as the collection. idIndex collation: %s, collection collation: %s", simpleOr(s.Collation), simpleOr(o.Collation))
+	}
+	return nil
+}
+
+// checkReplicated refuses what only collections of local may have.
+func (o *CollectionOptions) checkReplicated(ns Namespace) error {
+	if o.NoIDIndex && ns.logged() {
+		return mongoerr.New(50001, "autoIndexId:false is not allowed for collection %s because it can be replicated", ns)
 	}
 	return nil
 }

@@ -20,8 +20,8 @@ import (
 //   - an insert of an existing _id replaces the document; an update or delete of a missing
 //     one is passed over, and so is a part of a diff that no longer fits;
 //   - unique indexes may be broken on the way: Finish looks again;
-//   - dropDatabase does nothing: the entries before it have dropped the collections, and what
-//     is there now is newer.
+//   - dropDatabase of this server's own log does nothing: the entries before it have dropped the
+//     collections, and what is there now is newer. That of another log drops what it finds.
 type Replay struct {
 	cat      *Catalog
 	suspects []replaySuspect
@@ -29,6 +29,7 @@ type Replay struct {
 	partial  map[string][]bson.Raw // operations of transactions whose last entry is to come
 	last     *oplog.Future
 	group    replayGroup
+	validate bool
 }
 
 type replaySuspect struct {
@@ -40,6 +41,10 @@ type replaySuspect struct {
 func (c *Catalog) NewReplay() *Replay {
 	return &Replay{cat: c, capped: map[bson.UUID]bool{}, partial: map[string][]bson.Raw{}}
 }
+
+// Validate has the documents checked against the validators of their collections from here
+// on: one that fails is an error. Without it a log is believed.
+func (r *Replay) Validate() { r.validate = true }
 
 // Future is the newest unit that the replay made, nil if it changed nothing.
 func (r *Replay) Future() *oplog.Future { return r.last }

@@ -9,6 +9,7 @@ import (
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/mongoerr"
 	"github.com/cairndb/cairn/internal/oplog"
+	"github.com/cairndb/cairn/internal/storage"
 )
 
 // command applies a c entry other than applyOps. What it names and says stays in the
@@ -48,10 +49,38 @@ func (r *Replay) command(ctx context.Context, e *oplog.Entry) error {
 		return r.createIndexes(ctx, ns, e, specs)
 	case "dropIndexes", "deleteIndexes", "dropIndex", "deleteIndex":
 		return r.dropIndex(ctx, ns, e)
-	case "startIndexBuild", "abortIndexBuild", "dropDatabase":
-		return nil // see Replay; the commit of a build builds
+	case "dropDatabase":
+		return r.dropDatabase(ctx, db, e)
+	case "startIndexBuild", "abortIndexBuild":
+		return nil // the commit of a build builds
 	}
 	return mongoerr.New(mongoerr.OplogOperationUnsupported, "the oplog command '%s' is not supported", name)
+}
+
+// dropDatabase drops what there is of a database, unless the entry is one of this server's own
+// log: its collections were dropped by entries before it, and what is there now is newer.
+func (r *Replay) dropDatabase(ctx context.Context, db string, e *oplog.Entry) error {
+	own, err := r.cat.logged(e)
+	if own || err != nil {
+		return err
+	}
+	f, err := r.cat.DropDatabase(ctx, db)
+	if f != nil {
+		r.last = f
+	}
+	return err
+}
+
+// logged reports whether e stands in this server's log.
+func (c *Catalog) logged(e *oplog.Entry) (bool, error) {
+	if c.log == nil || e.OpTime.TS == 0 {
+		return false, nil
+	}
+	have, err := c.log.Find(e.OpTime.TS)
+	if errors.Is(err, storage.ErrNotFound) || IsPositionLost(err) {
+		return false, nil
+	}
+	return err == nil && have.Get("ns").Str() == e.NS && bson.CompareDocs(have.Get("o").Doc(), e.O) == 0, err
 }
 
 // target is the collection of a c entry, nil if it is unknown or dropped.
@@ -78,6 +107,9 @@ func (r *Replay) create(ctx context.Context, ns Namespace, e *oplog.Entry) error
 		return err
 	}
 	if err := checkBuckets(ns, opts); err != nil {
+		return err
+	}
+	if err := opts.checkReplicated(ns); err != nil {
 		return err
 	}
 	return r.ddl(ctx, func(d *ddl, ch *change) error {

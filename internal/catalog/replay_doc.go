@@ -260,6 +260,9 @@ func (r *Replay) write(ctx context.Context, w *oplog.WriteUnit, e *oplog.Entry, 
 	info := &WriteInfo{FromMigrate: e.FromMigrate}
 	switch {
 	case old == nil && e.Op == oplog.OpInsert:
+		if err := r.check(c, nil, e.O); err != nil {
+			return false, true, err
+		}
 		err := c.insertAt(ctx, w, e.O, storage.RecordID(e.RID), info, rw)
 		if mongoerr.Is(err, mongoerr.DuplicateKey) { // of its _id: somebody inserted it just now
 			return false, false, nil
@@ -279,11 +282,22 @@ func (r *Replay) write(ctx context.Context, w *oplog.WriteUnit, e *oplog.Entry, 
 	if bytes.Equal(old, new) {
 		return false, true, nil
 	}
+	if err := r.check(c, old, new); err != nil {
+		return false, true, err
+	}
 	o := new
 	if diff, ok := update.Diff(old, new); ok && e.Op == oplog.OpUpdate {
 		o = bson.D("$v", 2, "diff", diff)
 	}
 	return true, true, c.update(ctx, w, rid, old, new, o, info, rw)
+}
+
+// check is CheckValidator if this replay asks for it.
+func (r *Replay) check(c *Collection, old, new bson.Raw) error {
+	if !r.validate {
+		return nil
+	}
+	return c.CheckValidator(old, new)
 }
 
 // find latches and reads the document with that _id; old is nil if there is none.

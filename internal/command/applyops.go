@@ -40,9 +40,10 @@ func runApplyOps(c *Ctx) error {
 	if err := c.writeLock(); err != nil {
 		return err
 	}
+	c.tried = true
 	ctx, cancel := c.Op.Context()
 	defer cancel()
-	replay := c.Node.NewReplay()
+	replay := c.Node.NewReplay(!c.ArgBool("bypassDocumentValidation", false))
 	defer replay.Close()
 	err = c.applyAll(ctx, replay, ops)
 	if ferr := replay.Finish(ctx); err == nil {
@@ -55,7 +56,6 @@ func runApplyOps(c *Ctx) error {
 		c.appendApplied(len(ops))
 		return nil
 	}
-	c.waitApplied()
 	return err
 }
 
@@ -118,16 +118,6 @@ func (c *Ctx) applyFailed(i int, err error) error {
 	b.Bool("", false).End()
 	e.Extra = b.Finish()
 	return &e
-}
-
-// waitApplied waits for the write concern of the operations that did go well though
-// the reply is an error.
-func (c *Ctx) waitApplied() {
-	mark := c.Reply.Mark()
-	if err := c.waitWriteConcern(); err != nil {
-		c.Node.Log.Debug("write concern of a failed applyOps", "err", err)
-	}
-	c.Reply.Rewind(mark)
 }
 
 // applyOp checks one operation as MongoDB does and applies it.

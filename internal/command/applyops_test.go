@@ -57,7 +57,7 @@ func TestApplyOps(t *testing.T) {
 	n := commandNode(writeCommands)
 	var applied []string
 	n.HasCollection = func(db, coll string) bool { return db == "d" && coll == "c" }
-	n.NewReplay = func() Replay { return replayLog{&applied} }
+	n.NewReplay = func(bool) Replay { return replayLog{&applied} }
 	op := func(kv ...any) bson.Raw { return bson.D(kv...) }
 	insert := op("op", "i", "ns", "d.c", "o", bson.D("_id", 1))
 	ui := bson.UUID{1}

@@ -61,7 +61,6 @@ var nothingToDo = map[string]string{
 	"abortTransaction.recoveryToken":                        "there are no transactions: the command always fails",
 	"commitTransaction.recoveryToken":                       "there are no transactions: the command always fails",
 	"applyOps.allowAtomic":                                  "operations have not been atomic since 4.4; the servers ignore it too",
-	"applyOps.bypassDocumentValidation":                     "entries are applied without validation in any case",
 	"count.fields":                                          "counting looks at no fields; the servers ignore it too",
 	"features.oidReset":                                     "the server makes no ObjectIds whose machine part could be drawn anew",
 	"fsync.fsyncLockAcquisitionTimeoutMillis":               "the lock is taken at once: writers between their units are not waited for",

@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/mongoerr"
@@ -55,7 +56,16 @@ func (c *Ctx) checkWriteConcern() error {
 // waitWriteConcern waits as the write concern asks; what cannot be had becomes the
 // reply's writeConcernError, since the write itself is done.
 func (c *Ctx) waitWriteConcern() error {
-	if !c.Command.Has(Write) || c.NoReply || c.readsOnly {
+	if !c.Command.Has(Write) || c.NoReply {
+		return nil
+	}
+	if c.injectWCE != nil {
+		c.Reply.AppendDoc("writeConcernError", c.injectWCE)
+		code, _ := c.injectWCE.Get("code").AsInt64()
+		c.noteWCE(mongoerr.Code(code))
+		return nil
+	}
+	if c.readsOnly {
 		return nil
 	}
 	wc := c.Generic.WriteConcern
@@ -103,6 +113,35 @@ func (c *Ctx) waitWriteConcern() error {
 		return nil
 	}
 	return err
+}
+
+// waitFailed waits for the write concern of a command that failed: what made it fail, or what
+// it had done before, is as durable as the client asks. The reply tells both errors.
+func (c *Ctx) waitFailed(err error) {
+	if c.injectWCE == nil && !c.triedWrite(err) {
+		return
+	}
+	reply := c.Reply
+	c.Reply = bson.NewBuilder(nil)
+	if err := c.waitWriteConcern(); err != nil {
+		c.Node.Log.Debug("write concern of a failed command", "command", c.Command.Name, "err", err)
+	} else if doc := c.Reply.Finish(); !doc.IsEmpty() {
+		c.failedWCE = doc
+	}
+	c.Reply = reply
+}
+
+// foundCodes are the errors of DDL that are found by looking at what is there, not at the command.
+var foundCodes = []mongoerr.Code{mongoerr.NamespaceNotFound, mongoerr.NamespaceExists, mongoerr.IndexNotFound, mongoerr.DuplicateKey, mongoerr.IndexOptionsConflict,
+	mongoerr.IndexKeySpecsConflict, mongoerr.AmbiguousIndexKeyPattern, mongoerr.DocumentValidationFailure, mongoerr.CommandNotSupportedOnView}
+
+// triedWrite reports whether a command that failed had got to the data it was to change.
+func (c *Ctx) triedWrite(err error) bool {
+	if c.tried || c.Op.Query.Stats.TriedWrite {
+		return true
+	}
+	e, ok := mongoerr.As(err)
+	return ok && slices.Contains(foundCodes, e.Code) && c.Command.Has(Write) && !c.readsOnly
 }
 
 // tagsSatisfiable reports whether the members have enough different values of each tag.

@@ -65,6 +65,8 @@ type Ctx struct {
 	readsOnly   bool       // a command that may write does not: no write concern is waited for
 	wroteErrors bool       // counts as failed in metrics though ok is 1
 	wrote       WriteResult
+	tried       bool     // got as far as the data that it was to change: a failure too waits for the write concern
+	failedWCE   bson.Raw // {writeConcernError} of a reply that is an error, nil if there is none
 	injectWCE   bson.Raw // fail point: writeConcernError to add
 	injectLabel []string // fail point: errorLabels in place of the server's own, nil if not given
 	wceCode     mongoerr.Code

@@ -29,7 +29,11 @@ func runDataSize(c *Ctx) error {
 			return err
 		}
 	}
-	c.Reply.Bool("estimate", false).Int64("size", size).Int64("numObjects", n).IntOrLong("millis", c.Node.Clock().Sub(start).Milliseconds())
+	estimate := c.ArgBool("estimate", false)
+	if estimate && lo != nil && n > 0 { // as if all documents were of one size
+		size = coll.DataSize() / max(coll.Count(), 1) * n
+	}
+	c.Reply.Bool("estimate", estimate).Int64("size", size).Int64("numObjects", n).IntOrLong("millis", c.Node.Clock().Sub(start).Milliseconds())
 	return nil
 }
 

@@ -80,6 +80,9 @@ func runCreate(c *Ctx) error {
 	defer cancel()
 	f, err := c.Node.Catalog.Create(ctx, ns, c.ownArgs())
 	c.wroteFuture(f)
+	if err == nil && !c.Arg("autoIndexId").IsNullish() {
+		c.Reply.Str("note", "The autoIndexId option is deprecated and will be removed in a future release")
+	}
 	return err
 }
 

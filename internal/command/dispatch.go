@@ -109,7 +109,9 @@ func (c *Ctx) run() (err error) {
 	}
 	c.Op = c.Node.Ops.Begin(c.Context, c.start, c.Client.ID(), c.Client.RemoteAddr(), c.Client.Metadata(), c.Generic.LSID)
 	defer c.Op.End()
-	c.Op.SetMaxTime(c.Generic.MaxTime)
+	if c.Generic.MaxTime > 0 && !(c.Node.Params.TestCommands() && c.Node.Fail.enter("maxTimeNeverTimeOut", func(bson.Raw) bool { return true }) != nil) {
+		c.Op.SetMaxTime(c.Generic.MaxTime)
+	}
 	if id, ok := c.Generic.LSID.Get("id").UUID(); ok {
 		c.Node.Sessions.Touch(id, c.Op.Start)
 	}
@@ -130,15 +132,11 @@ func (c *Ctx) run() (err error) {
 	}
 	defer c.recoverPanic(&err)
 	if err := c.runInSession(); err != nil {
+		c.waitFailed(err)
 		return err
 	}
 	if err := c.waitWriteConcern(); err != nil {
 		return err
-	}
-	if c.injectWCE != nil {
-		c.Reply.AppendDoc("writeConcernError", c.injectWCE)
-		code, _ := c.injectWCE.Get("code").AsInt64()
-		c.noteWCE(mongoerr.Code(code))
 	}
 	if len(c.wceLabels) > 0 {
 		c.Reply.Any("errorLabels", c.wceLabels)
@@ -146,7 +144,6 @@ func (c *Ctx) run() (err error) {
 	if c.wceCode != 0 {
 		c.Node.writeTopology(c.Reply, c.wceCode)
 	}
-	c.Result.Drop = c.Result.Drop || c.cutReply()
 	return nil
 }
 
@@ -154,9 +151,6 @@ func (c *Ctx) run() (err error) {
 // meanwhile, so that a retry sees all that the first attempt did. The session is free
 // again before the command waits for its write concern.
 func (c *Ctx) runInSession() error {
-	if err := c.failWrite(); err != nil {
-		return err
-	}
 	if !c.Generic.HasTxnNumber || c.Node.Retryable == nil {
 		return c.Command.Run(c)
 	}
@@ -281,10 +275,21 @@ func (n *Node) writeError(c *Ctx, b *bson.Builder, err error) {
 	if e.Extra != nil {
 		b.AppendElems(e.Extra)
 	}
-	if labels := n.labels(c, e); len(labels) > 0 {
+	labels := n.labels(c, e)
+	if c.failedWCE != nil {
+		b.AppendElems(c.failedWCE)
+		for _, l := range c.wceLabels {
+			if !slices.Contains(labels, l) {
+				labels = append(slices.Clip(labels), l)
+			}
+		}
+	}
+	if len(labels) > 0 {
 		b.Any("errorLabels", labels)
 	}
-	n.writeTopology(b, e.Code)
+	if n.writeTopology(b, e.Code); c.failedWCE != nil && !slices.Contains(notPrimaryCodes, e.Code) {
+		n.writeTopology(b, c.wceCode)
+	}
 }
 
 // notPrimaryCodes are the errors of a member that is not primary (any more).

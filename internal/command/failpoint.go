@@ -33,7 +33,7 @@ type failPoint struct {
 var knownFailPoints = []string{"failCommand", "failGetMoreAfterCursorCheckout", "hangBeforeReply", "maxTimeAlwaysTimeOut", "maxTimeNeverTimeOut", "onPrimaryTransactionalWrite", "waitInFindBeforeMakingBatch"}
 
 // builtFailPoints are those of them that have an effect here.
-var builtFailPoints = []string{"failCommand", "failGetMoreAfterCursorCheckout", "maxTimeAlwaysTimeOut", "onPrimaryTransactionalWrite"}
+var builtFailPoints = []string{"failCommand", "failGetMoreAfterCursorCheckout", "maxTimeAlwaysTimeOut", "maxTimeNeverTimeOut", "onPrimaryTransactionalWrite"}
 
 // failCommandFields are the fields of failCommand's data that have an effect here, or,
 // failInternalCommands, are true without one: no command comes from inside.
@@ -131,13 +131,19 @@ func (f *FailPoints) enter(name string, match func(data bson.Raw) bool) bson.Raw
 	return p.data
 }
 
+// timesOut carries out a maxTimeAlwaysTimeOut.
+func (f *FailPoints) timesOut() bool {
+	return f.enter("maxTimeAlwaysTimeOut", func(bson.Raw) bool { return true }) != nil
+}
+
 // failCommand carries out an active failCommand for this command. stop means that
 // the connection is to be dropped.
 func (c *Ctx) failCommand() (stop bool, err error) {
 	if !c.Node.Params.TestCommands() || c.Command.Name == "configureFailPoint" {
 		return false, nil
 	}
-	if c.Generic.MaxTime > 0 && c.Node.Fail.enter("maxTimeAlwaysTimeOut", func(bson.Raw) bool { return true }) != nil {
+	// A getMore's own maxTimeMS is how long it waits for data.
+	if c.Generic.MaxTime > 0 && c.Command.Name != "getMore" && c.Node.Fail.timesOut() {
 		return false, mongoerr.New(mongoerr.MaxTimeMSExpired, "operation exceeded time limit")
 	}
 	data := c.Node.Fail.enter("failCommand", c.failMatches)
@@ -199,9 +205,13 @@ func (c *Ctx) noteWCE(code mongoerr.Code) {
 	}
 }
 
-// failGetMore carries out a failGetMoreAfterCursorCheckout, which has errorCode and, if the
+// failGetMore carries out a maxTimeAlwaysTimeOut for a cursor that has its time from the command
+// which made it, and a failGetMoreAfterCursorCheckout, which has errorCode and, if the
 // connection is to go, closeConnection.
-func (c *Ctx) failGetMore() error {
+func (c *Ctx) failGetMore(limited bool) error {
+	if limited && c.Node.Fail.timesOut() {
+		return mongoerr.New(mongoerr.MaxTimeMSExpired, "Executor error during getMore :: caused by :: operation exceeded time limit")
+	}
 	data := c.Node.Fail.enter("failGetMoreAfterCursorCheckout", func(bson.Raw) bool { return true })
 	if data == nil {
 		return nil
@@ -214,38 +224,23 @@ func (c *Ctx) failGetMore() error {
 	return mongoerr.New(mongoerr.Code(code), "Hit the 'failGetMoreAfterCursorCheckout' failpoint")
 }
 
-// failWrite carries out an onPrimaryTransactionalWrite that is to hinder a retryable
-// write (failBeforeCommitExceptionCode).
+// failWrite carries out an onPrimaryTransactionalWrite before a unit of a retryable write is
+// committed: with failBeforeCommitExceptionCode it does not happen, otherwise it does and the
+// command goes on, but its reply is never sent. A retry that finds all done writes nothing.
 func (c *Ctx) failWrite() error {
-	if !c.Generic.HasTxnNumber || !c.Command.Has(Txn) || !c.Node.Params.TestCommands() {
-		return nil
-	}
 	const code = "failBeforeCommitExceptionCode"
-	data := c.Node.Fail.enter("onPrimaryTransactionalWrite", func(d bson.Raw) bool { return d.Has(code) })
+	data := c.Node.Fail.enter("onPrimaryTransactionalWrite", func(bson.Raw) bool { return true })
 	if data == nil {
 		return nil
 	}
-	c.Result.Drop = !data.Has("closeConnection") || data.Get("closeConnection").Truthy()
+	c.Result.Drop = c.Result.Drop || !data.Has("closeConnection") || data.Get("closeConnection").Truthy()
+	if !data.Has(code) {
+		return nil
+	}
 	n, _ := data.Get(code).AsInt64()
 	e := mongoerr.New(mongoerr.Code(n), "Failing write for %s:%d due to failpoint. The write must not be reflected.", c.Generic.LSID, c.Generic.TxnNumber)
 	e.Labels = retryLabels(c, e.Code)
 	return e
-}
-
-// cutReply carries out an onPrimaryTransactionalWrite that lets the retryable write
-// happen, once it has: its reply is never sent. A retry that finds all done is none.
-func (c *Ctx) cutReply() bool {
-	if !c.Generic.HasTxnNumber || !c.Command.Has(Txn) || !c.Node.Params.TestCommands() || !c.changedData() {
-		return false
-	}
-	data := c.Node.Fail.enter("onPrimaryTransactionalWrite", func(d bson.Raw) bool { return !d.Has("failBeforeCommitExceptionCode") })
-	return data != nil && (!data.Has("closeConnection") || data.Get("closeConnection").Truthy())
-}
-
-// changedData reports whether the command itself changed documents.
-func (c *Ctx) changedData() bool {
-	s := &c.Op.Query.Stats
-	return s.NInserted+s.NModified+s.NDeleted+s.Upserts > 0
 }
 
 func (c *Ctx) failMatches(data bson.Raw) bool {

@@ -68,6 +68,9 @@ func (c *Ctx) queryOp() *query.OpContext {
 	op.Let = c.ArgDoc("let")
 	op.KeepEmptyTS = c.ArgBool("bypassEmptyTsReplacement", false)
 	op.ClusterTime, _ = c.Node.Waiter.LastApplied()
+	if g.HasTxnNumber && c.Command.Has(Txn) && c.Node.Params.TestCommands() {
+		op.BeforeCommit = c.failWrite
+	}
 	return op
 }
 

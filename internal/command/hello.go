@@ -146,17 +146,23 @@ func (c *Ctx) awaitTopology() error {
 		return nil
 	}
 	if tv == nil || wait.IsMissing() {
-		return mongoerr.New(31368, "A request with '%s' must include '%s'", pick(tv != nil, "topologyVersion", "maxAwaitTimeMS"), pick(tv != nil, "maxAwaitTimeMS", "topologyVersion"))
+		return mongoerr.New(31368, "A request with %s must include %s", pick(tv != nil, "a 'topologyVersion'", "'maxAwaitTimeMS'"), pick(tv != nil, "'maxAwaitTimeMS'", "a 'topologyVersion'"))
 	}
 	ms := c.ArgInt("maxAwaitTimeMS", 0)
 	if ms < 0 {
 		return mongoerr.New(31373, "maxAwaitTimeMS must be a non-negative integer")
 	}
-	if tv.Get("processId").Type != bson.TypeObjectID {
-		return wrongType("hello.topologyVersion.processId", tv.Get("processId").Type, TObjectID)
+	for _, f := range []Arg{{"processId", TObjectID, true}, {"counter", TLong, true}} {
+		v, name := tv.Get(f.Name), "hello.topologyVersion."+f.Name
+		if v.IsMissing() {
+			return missingField(name)
+		}
+		if !f.Types.Allows(v.Type) {
+			return wrongType(name, v.Type, f.Types)
+		}
 	}
-	theirs, ok := tv.Get("counter").AsInt64()
-	if !ok || theirs < 0 {
+	theirs := tv.Get("counter").Int64()
+	if theirs < 0 {
 		return mongoerr.New(31372, "topologyVersion must have a non-negative counter")
 	}
 	pid, counter, changed := c.Node.Repl.Topology()

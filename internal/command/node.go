@@ -62,8 +62,9 @@ type Node struct {
 	Fsync func(ctx context.Context) error
 	// Retryable makes retryable writes happen once; nil: they are not told from others.
 	Retryable *session.Retryable
-	// NewReplay begins a range of entries for applyOps.
-	NewReplay func() Replay
+	// NewReplay begins a range of entries for applyOps; validate has documents checked against
+	// the validators of their collections.
+	NewReplay func(validate bool) Replay
 	// HasCollection reports whether a collection exists.
 	HasCollection func(db, coll string) bool
 	// ResizeOplog changes the oplog's bound; nil leaves a value as it is.

@@ -9,7 +9,7 @@ import (
 
 var opCommands = []Command{
 	{Name: "currentOp", Flags: AdminOnly | AnyArgs, Run: runCurrentOp, Help: "Shows running operations that match its fields."},
-	{Name: "killOp", Flags: AdminOnly, Run: runKillOp, Args: []Arg{{"op", TNumber, true}}, Help: "Ends an operation."},
+	{Name: "killOp", Flags: AdminOnly, Run: runKillOp, Args: []Arg{{"op", TAny, false}}, Help: "Ends an operation."},
 	{Name: "fsync", Flags: AdminOnly, Run: runFsync, Args: []Arg{{"lock", TBoolLike, false}, {"async", TBoolLike, false}, {"fsyncLockAcquisitionTimeoutMillis", TNumber, false}}, Help: "Writes everything to disk; with lock: true it blocks writers until fsyncUnlock."},
 	{Name: "fsyncUnlock", Flags: AdminOnly, Run: runFsyncUnlock, Help: "Takes one lock of fsync away."},
 	{Name: "shutdown", Flags: AdminOnly, Run: runShutdown, Args: []Arg{{"force", TBoolLike, false}, {"timeoutSecs", TNumber, false}}, Help: "Ends the server cleanly."},
@@ -175,9 +175,17 @@ func (n *Node) ListSessions() (docs []bson.Raw) {
 }
 
 func runKillOp(c *Ctx) error {
-	id, ok := c.Arg("op").AsInt64()
-	if !ok || id != int64(int32(id)) {
-		return mongoerr.New(mongoerr.BadValue, "invalid op : %d. Op ID cannot be represented with 32 bits", id)
+	op := c.Arg("op")
+	id, ok := op.AsInt64()
+	switch {
+	case op.IsMissing():
+		return mongoerr.New(mongoerr.NoSuchKey, "Missing expected field \"op\"")
+	case !op.IsNumber():
+		return mongoerr.New(mongoerr.TypeMismatch, "\"op\" had the wrong type. Expected number, found %s", op.Type)
+	case !ok:
+		return mongoerr.New(mongoerr.BadValue, "Expected field \"op\" to have a value exactly representable as a 64-bit integer, but found op: %s", op)
+	case id != int64(int32(id)):
+		return mongoerr.New(26823, "invalid op : %d. Op ID cannot be represented with 32 bits", id)
 	}
 	c.Node.Ops.Kill(int32(id))
 	c.Reply.Str("info", "attempting to kill op")

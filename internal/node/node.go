@@ -274,7 +274,13 @@ func (n *Node) wireCommands() {
 			n.local.Cursors().KillIf(func(i query.CursorInfo) bool { return of(i.LSID) })
 		},
 		ResizeOplog: n.resizeOplog,
-		NewReplay:   func() command.Replay { return n.catalog.NewReplay() },
+		NewReplay: func(validate bool) command.Replay {
+			r := n.catalog.NewReplay()
+			if validate {
+				r.Validate()
+			}
+			return r
+		},
 		HasCollection: func(db, coll string) bool {
 			return n.catalog.Pin().Exists(catalog.Namespace{DB: db, Coll: coll})
 		},

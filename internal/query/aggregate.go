@@ -45,7 +45,7 @@ func (l *Local) aggregateAll(op *OpContext, r *AggregateRequest) ([]bson.Raw, er
 
 // aggregate parses a pipeline and opens it.
 func (l *Local) aggregate(op *OpContext, r *AggregateRequest) (*pipeSource, error) {
-	view, err := l.openView(op)
+	view, err := l.openView(op, readsOnly(r.NS, r.Pipeline))
 	if err != nil {
 		return nil, err
 	}

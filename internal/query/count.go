@@ -25,7 +25,7 @@ func (l *Local) Count(op *OpContext, r *CountRequest) (int64, error) {
 	if err != nil || t.coll == nil {
 		return 0, err
 	}
-	view, err := l.openView(op)
+	view, err := l.openView(op, &r.NS)
 	if err != nil {
 		return 0, err
 	}

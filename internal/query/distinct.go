@@ -18,7 +18,7 @@ func (l *Local) Distinct(op *OpContext, r *DistinctRequest, out *bson.Builder) e
 	if strings.HasPrefix(r.Key, "$") || strings.IndexByte(r.Key, 0) >= 0 {
 		return mongoerr.New(mongoerr.BadValue, "Illegal distinct key: %s", r.Key)
 	}
-	view, err := l.openView(op)
+	view, err := l.openView(op, &r.NS)
 	if err != nil {
 		return err
 	}

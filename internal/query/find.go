@@ -22,7 +22,11 @@ func (l *Local) Find(op *OpContext, r *FindRequest, out *bson.Builder) error {
 	if done, err := l.findPoint(op, r, out); done || err != nil {
 		return err
 	}
-	view, err := l.openView(op)
+	ns := &r.NS
+	if r.UUID != nil {
+		ns = nil
+	}
+	view, err := l.openView(op, ns)
 	if err != nil {
 		return err
 	}
@@ -80,7 +84,7 @@ func firstLimit(given bool, n int64) int64 {
 
 // pointRead reports whether the request is for one document by its _id and nothing else.
 func (r *FindRequest) pointRead() (bson.Value, bool) {
-	if r.Skip != 0 || !r.Hint.IsMissing() || r.Min != nil || r.Max != nil || r.ReturnKey ||
+	if !r.Sort.IsEmpty() || r.Skip != 0 || !r.Hint.IsMissing() || r.Min != nil || r.Max != nil || r.ReturnKey ||
 		r.ShowRecordID || r.Tailable || (r.HasBatchSize && r.BatchSize == 0) || r.RequestResume || r.ResumeAfter != nil {
 		return bson.Value{}, false
 	}

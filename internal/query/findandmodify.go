@@ -30,6 +30,9 @@ func (l *Local) FindAndModify(op *OpContext, r *FindAndModifyRequest) (*FindAndM
 	if err != nil {
 		return nil, err
 	}
+	if r.New && !r.Remove && proj != nil && proj.NeedsPositional() {
+		return nil, mongoerr.New(mongoerr.BadValue, "cannot use a positional projection and return the new document")
+	}
 	if prior != nil {
 		return l.retriedFindAndModify(r, u, proj, prior)
 	}

@@ -41,9 +41,14 @@ type OpContext struct {
 	// FromMigrate marks the entries of this operation's writes (chunk migration).
 	FromMigrate bool
 
-	// AfterCheckOut is called when a getMore has its cursor; its error ends the cursor. nil is
-	// none: it is for fail points.
-	AfterCheckOut func() error
+	// BeforeCommit is called before each unit of a retryable write is committed; its error gives
+	// the unit up. nil is none: it is for fail points.
+	BeforeCommit func() error
+
+	// AfterCheckOut is called when a getMore has its cursor, and told whether what is left of
+	// the cursor's maxTimeMS limits it; its error ends the cursor. nil is none: it is for fail
+	// points.
+	AfterCheckOut func(limited bool) error
 
 	// EachStatement is called after each statement of an update or a delete that was tried,
 	// with its place and its error; nil is none: it is for the profiler.
@@ -80,6 +85,7 @@ type OpStats struct {
 	CursorID     int64
 	Exhausted    bool
 	Conflicts    int64 // write conflicts that were retried
+	TriedWrite   bool  // a write unit was begun, whatever came of it
 	// Waited is how long an awaitData getMore had nothing to do but wait for data: it is not
 	// part of what the operation took.
 	Waited time.Duration

@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -104,18 +105,45 @@ func (h *history) keep(p *pastState) *view {
 	return v
 }
 
-// at returns a view of the state at ts, nil if it is not kept.
-func (h *history) at(ctx context.Context, l *Local, ts bson.Timestamp) (*view, error) {
-	v := h.before(ts)
-	if v == nil || v.ts == ts {
-		return v, nil
+// at returns a view of the state at ts for a read of ns, nil if it is not kept. A state near
+// by is as good if nothing happened in between to what is read.
+func (h *history) at(ctx context.Context, l *Local, ts bson.Timestamp, ns *Namespace, now time.Time) (*view, error) {
+	older := h.before(ts)
+	if older != nil && older.ts == ts {
+		return older, nil
 	}
-	if same, err := l.quiet(ctx, v.ts, ts); !same || err != nil {
-		v.close()
-		return nil, err
+	if older != nil {
+		same, err := l.untouched(ctx, older.ts, ts, ns)
+		if same && err == nil {
+			older.ts = ts
+			return older, nil
+		}
+		older.close()
+		if err != nil {
+			return nil, err
+		}
 	}
-	v.ts = ts
-	return v, nil
+	newer := h.after(ts)
+	if newer == nil {
+		var err error
+		if newer, err = h.latest(l, now); err != nil {
+			return nil, err
+		}
+	}
+	same := newer.ts <= ts // the present, and the time is that of the next entry at most
+	if !same && now.Sub(time.Unix(int64(ts.Seconds()), 0)) <= l.SnapshotWindow() {
+		var err error
+		if same, err = l.untouched(ctx, ts, newer.ts, ns); err != nil {
+			newer.close()
+			return nil, err
+		}
+	}
+	if !same {
+		newer.close()
+		return nil, nil
+	}
+	newer.ts = ts
+	return newer, nil
 }
 
 // before returns a view of the newest kept state that is not newer than ts.
@@ -130,27 +158,79 @@ func (h *history) before(ts bson.Timestamp) *view {
 	return nil
 }
 
-// quiet reports whether the log has no entry behind from up to to.
-func (l *Local) quiet(ctx context.Context, from, to bson.Timestamp) (bool, error) {
+// after returns a view of the oldest kept state that is newer than ts.
+func (h *history) after(ts bson.Timestamp) *view {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, p := range h.kept {
+		if bson.Timestamp(p.snap.Mark().TS) > ts {
+			return h.view(p)
+		}
+	}
+	return nil
+}
+
+// maxLookedAt bounds the entries that one read looks at to find out whether a state is its own.
+const maxLookedAt = 100_000
+
+// untouched reports whether the log is known to have nothing behind from up to to that
+// changes what is read of ns, or anything at all if ns is nil.
+func (l *Local) untouched(ctx context.Context, from, to bson.Timestamp, ns *Namespace) (bool, error) {
 	log := l.cat.Log()
-	if log == nil {
+	if log == nil || log.Stats().First > from+1 {
 		return false, nil
 	}
 	cur, err := log.NewCursor(ctx, storage.Forward)
 	if err != nil {
 		return false, err
 	}
-	next := cur.Seek(storage.RecordID(from + 1))
-	same := next && bson.Timestamp(cur.RecordID()) > to
-	if !next {
-		applied := l.log.LastApplied()
-		same = cur.Err() == nil && applied.TS <= from
+	same := true
+	n := 0
+	for ok := cur.Seek(storage.RecordID(from + 1)); same && ok && bson.Timestamp(cur.RecordID()) <= to; ok = cur.Next() {
+		n++
+		same = n <= maxLookedAt && !touches(bson.Raw(cur.Value()), ns)
 	}
 	if err := cur.Err(); err != nil {
 		_ = cur.Close()
 		return false, err
 	}
 	return same, cur.Close()
+}
+
+// touches reports whether an entry, or an operation in one, may change what is read of ns.
+// DDL counts for the whole database.
+func touches(e bson.Raw, ns *Namespace) bool {
+	op := e.Get("op").Str()
+	if op == "n" {
+		return false
+	}
+	if ns == nil {
+		return true
+	}
+	if op != "c" {
+		is := e.Get("ns").Str()
+		return is == ns.String() || is == ns.DB+"."+catalog.SystemViews
+	}
+	if o := e.Get("o").Doc(); o.Has("applyOps") {
+		for v := range o.Get("applyOps").Doc().Values() {
+			if touches(v.Doc(), ns) {
+				return true
+			}
+		}
+		return false
+	}
+	return strings.HasPrefix(e.Get("ns").Str(), ns.DB+".")
+}
+
+// readsOnly returns the namespace of an aggregation that reads no other, nil if it may.
+func readsOnly(ns Namespace, pipeline []bson.Raw) *Namespace {
+	for _, s := range pipeline {
+		switch name, _ := s.First(); name {
+		case "$lookup", "$unionWith", "$graphLookup", "$facet", "$merge", "$out":
+			return nil
+		}
+	}
+	return &ns
 }
 
 func (h *history) view(p *pastState) *view {
@@ -230,25 +310,23 @@ func (v *view) version(l *Local) *catalog.Version {
 	return l.cat.Pin()
 }
 
-// openView opens what the read concern asks for.
-func (l *Local) openView(op *OpContext) (*view, error) {
+// openView opens what the read concern asks for. ns is the only collection that is read, nil
+// if there are more or it is not known.
+func (l *Local) openView(op *OpContext, ns *Namespace) (*view, error) {
 	if op.ReadConcern.Level != "snapshot" {
 		return &view{}, nil
 	}
+	now := time.Now()
 	at := op.ReadConcern.AtClusterTime
-	if at != 0 {
-		if v, err := l.past.at(op.Ctx, l, at); v != nil || err != nil {
-			return v, err
-		}
+	if at == 0 {
+		return l.past.latest(l, now)
 	}
-	v, err := l.past.latest(l, time.Now())
-	if err != nil || at == 0 {
-		return v, err
+	if ns != nil && (l.cat.Pin().Lookup(*ns) == nil || ns.DB == catalog.LocalDB) {
+		ns = nil // a view reads others, and what is gone by now was touched
 	}
-	if v.ts > at {
-		v.close()
-		return nil, mongoerr.New(mongoerr.SnapshotTooOld, "Read timestamp %s is older than the oldest available timestamp.", plan.Text(bson.V(at)))
+	v, err := l.past.at(op.Ctx, l, at, ns, now)
+	if err == nil && v == nil {
+		err = mongoerr.New(mongoerr.SnapshotTooOld, "Read timestamp %s is older than the oldest available timestamp.", plan.Text(bson.V(at)))
 	}
-	v.ts = at
-	return v, nil
+	return v, err
 }

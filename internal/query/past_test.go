@@ -137,6 +137,76 @@ func TestReadsBetweenWrites(t *testing.T) {
 	}
 }
 
+// A time that nobody read at is as good as another if nothing came in between to what is read.
+func TestReadsAtUnreadTimes(t *testing.T) {
+	s := newServer(t)
+	other := Namespace{DB: testNS.DB, Coll: "other"}
+	elsewhere := Namespace{DB: "elsewhere", Coll: "c"}
+	write := func(ns Namespace, doc bson.Raw) bson.Timestamp {
+		t.Helper()
+		if _, err := s.Insert(newOp(), &InsertRequest{NS: ns, Documents: []bson.Raw{doc}}); err != nil {
+			t.Fatal(err)
+		}
+		return s.seq.LastApplied().TS
+	}
+	for _, ns := range []Namespace{testNS, other} {
+		write(ns, bson.D("_id", 0))
+	}
+	start := write(testNS, bson.D("_id", 1))
+	write(other, bson.D("_id", 1))
+	// Nobody has read at all: the present state is still that of testNS.
+	if got, _ := s.pastRead(start, bson.Empty); got != "0 1 " {
+		t.Fatal(got)
+	}
+	read := func(ts bson.Timestamp, ns Namespace) error {
+		return s.Find(at(ts), &FindRequest{NS: ns}, bson.NewBuilder(nil))
+	}
+	if err := read(start, other); !mongoerr.Is(err, mongoerr.SnapshotTooOld) {
+		t.Error(err)
+	}
+	// The state of another read, before and behind.
+	_, kept := s.pastRead(0, bson.Empty)
+	between := write(other, bson.D("_id", 2))
+	last := write(testNS, bson.D("_id", 2))
+	if got, _ := s.pastRead(between, bson.Empty); got != "0 1 " || between <= kept {
+		t.Error(got)
+	}
+	if got, _ := s.pastRead(last, bson.Empty); got != "0 1 2 " {
+		t.Error(got)
+	}
+	elsewhereAt := write(elsewhere, bson.D("_id", 1))
+	write(testNS, bson.D("_id", 3))
+	if got, _ := s.pastRead(elsewhereAt, bson.Empty); got != "0 1 2 " { // last was read: it is kept
+		t.Error(got)
+	}
+	unread := write(testNS, bson.D("_id", 4))
+	write(testNS, bson.D("_id", 5))
+	// DDL beside it counts for the database, not for others.
+	if err := read(unread, testNS); !mongoerr.Is(err, mongoerr.SnapshotTooOld) {
+		t.Error(err)
+	}
+	ts := write(testNS, bson.D("_id", 6))
+	if _, err := s.cat.Create(context.Background(), Namespace{DB: testNS.DB, Coll: "new"}, bson.Empty); err != nil {
+		t.Fatal(err)
+	}
+	if err := read(ts, testNS); !mongoerr.Is(err, mongoerr.SnapshotTooOld) {
+		t.Error(err)
+	}
+	if err := read(elsewhereAt, elsewhere); err != nil {
+		t.Error(err)
+	}
+	// A pipeline that reads others needs all of them untouched.
+	ts = write(testNS, bson.D("_id", 7))
+	write(other, bson.D("_id", 7))
+	join := []bson.Raw{bson.D("$lookup", bson.D("from", "other", "localField", "_id", "foreignField", "_id", "as", "o"))}
+	if err := s.Aggregate(at(ts), &AggregateRequest{NS: testNS, Pipeline: join}, bson.NewBuilder(nil)); !mongoerr.Is(err, mongoerr.SnapshotTooOld) {
+		t.Error(err)
+	}
+	if err := s.Aggregate(at(ts), &AggregateRequest{NS: testNS}, bson.NewBuilder(nil)); err != nil {
+		t.Error(err)
+	}
+}
+
 // States are given up behind the window, beyond their greatest number, and at the end; cursors
 // that stand on one keep it.
 func TestPastIsGivenUp(t *testing.T) {

@@ -159,7 +159,7 @@ func (l *Local) GetMore(op *OpContext, r *GetMoreRequest, out *bson.Builder) err
 		return err
 	}
 	if op.AfterCheckOut != nil {
-		if err := op.AfterCheckOut(); err != nil {
+		if err := op.AfterCheckOut(!cur.AwaitData && cur.maxTime > 0); err != nil {
 			l.cursors.checkIn(cur, true)
 			return err
 		}

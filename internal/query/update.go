@@ -296,6 +296,9 @@ func (u *updateOp) changeAll() error {
 
 // pointID returns the _id if the filter is nothing else.
 func (u *updateOp) pointID(t *target) (bson.Value, bool) {
+	if !u.sort.IsEmpty() { // it is looked at when the query is planned
+		return bson.Value{}, false
+	}
 	if u.q != nil {
 		return u.id, t.idIndex() != nil && u.hint.IsMissing() && t.isPoint(u.id, u.coll)
 	}

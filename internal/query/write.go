@@ -70,6 +70,7 @@ func (l *Local) noteLastOp(op *OpContext) {
 func (l *Local) unit(op *OpContext, ns Namespace, create bool, fn func(ctx context.Context, c *catalog.Collection, w *oplog.WriteUnit) (done bool, err error)) error {
 	ctx, cancel := op.WaitContext()
 	defer cancel()
+	op.Stats.TriedWrite = true
 	for attempt := 0; ; attempt++ {
 		err := l.tryUnit(ctx, op, ns, create, fn)
 		if !errors.Is(err, storage.ErrWriteConflict) || attempt >= maxConflicts {
@@ -93,6 +94,9 @@ func (l *Local) tryUnit(ctx context.Context, op *OpContext, ns Namespace, create
 	defer grant.Release()
 	w := l.cat.NewUnit()
 	done, err := fn(ctx, c, w)
+	if err == nil && done && op.BeforeCommit != nil && op.HasTxn {
+		err = op.BeforeCommit()
+	}
 	if err != nil || !done {
 		w.Rollback()
 		return err
@@ -132,7 +136,7 @@ func statementError(err error) (*mongoerr.Error, error) {
 	}
 	switch e.Code {
 	case mongoerr.Interrupted, mongoerr.InterruptedAtShutdown, mongoerr.ClientDisconnect, mongoerr.NotWritablePrimary,
-		mongoerr.TransactionTooOld, mongoerr.IncompleteTransactionHistory:
+		mongoerr.MaxTimeMSExpired, mongoerr.ExceededTimeLimit, mongoerr.CursorKilled, mongoerr.TransactionTooOld, mongoerr.IncompleteTransactionHistory:
 		return nil, err
 	}
 	return e, nil

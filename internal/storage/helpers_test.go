@@ -23,7 +23,7 @@ type node struct {
 }
 
 func testOptions(fs vfs.FS) Options {
-	return Options{Dir: "db", FS: fs, CacheBytes: 8 << 20, CheckpointInterval: -1}
+	return Options{Dir: "db", FS: fs, CacheBytes: 8 << 20, CheckpointInterval: -1, NoSettle: true}
 }
 
 func openNode(t testing.TB, o Options) *node {

@@ -40,6 +40,9 @@ type Options struct {
 	// CheckpointBytes of journal since the last checkpoint start a new one.
 	// Default 1 GB.
 	CheckpointBytes int64
+	// NoSettle leaves tables as they are while nobody writes. By default an idle moment is used
+	// to merge what was written last.
+	NoSettle bool
 	// ReadOnly opens an existing store without changing a byte of it: a torn
 	// tail of the journal stays, nothing is replayed (see Unapplied), and every
 	// write is ErrReadOnly.

@@ -224,6 +224,48 @@ func TestStandardToolsRead(t *testing.T) {
 	}
 }
 
+// A collection of local without an index on _id comes back without one; elsewhere it would
+// be made with one, which the option then says.
+func TestRoundTripWithoutIDIndex(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	for _, set := range []string{"", "rs"} {
+		uri := cairntest.Start(t, cairntest.ReplSet(set))
+		c := connect(t, uri)
+		local := c.Database("local")
+		if err := local.RunCommand(ctx, bson.D{{Key: "create", Value: "plain"}, {Key: "autoIndexId", Value: false}}).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := local.Collection("plain").InsertMany(ctx, []any{bson.D{{Key: "_id", Value: 1}}, bson.D{{Key: "_id", Value: 1}}, bson.D{{Key: "_id", Value: 2}}}); err != nil {
+			t.Fatal(err)
+		}
+		want := state(t, c, "local")["local.plain"]
+		dir := filepath.Join(t.TempDir(), "d")
+		mustDump(t, uri, "-d", "local", "-c", "plain", "-o", dir)
+		for _, restore := range [][]string{{"--drop"}, {"--drop", "--preserveUUID"}} {
+			mustRestore(t, uri, append(restore, "--dir", dir, "--nsInclude", "local.*")...)
+			if got := state(t, c, "local")["local.plain"]; got != want {
+				t.Errorf("face %q, %v: %s, want %s", set, restore, got, want)
+			}
+		}
+		if got := indexes(t, local.Collection("plain")); len(got) != 0 {
+			t.Error(got)
+		}
+		if _, err := local.Collection("plain").DeleteMany(ctx, bson.D{{Key: "_id", Value: 1}}); err != nil {
+			t.Fatal(err)
+		}
+		mustDump(t, uri, "-d", "local", "-c", "plain", "-o", dir)
+		mustRestore(t, uri, "--nsFrom", "local.plain", "--nsTo", "db.plain", "--dir", dir)
+		if got := indexes(t, c.Database("db").Collection("plain")); len(got) != 1 {
+			t.Error(got)
+		}
+		info, err := c.Database("db").ListCollectionSpecifications(ctx, bson.D{{Key: "name", Value: "plain"}})
+		if err != nil || len(info) != 1 || !info[0].Options.Lookup("autoIndexId").Boolean() {
+			t.Error(info, err)
+		}
+	}
+}
+
 // TestSeriesThroughAView is the way of docs/BACKUP.md for a time-series collection whose buckets the
 // target cannot read: its measurements, through a view, into a time-series collection made before.
 func TestSeriesThroughAView(t *testing.T) {

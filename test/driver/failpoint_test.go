@@ -160,3 +160,91 @@ func TestNotPrimaryTellsTopology(t *testing.T) {
 		}
 	}
 }
+
+// A command that fails tells of its write concern too, if it got as far as the data: what
+// made it fail is as durable as the client asks.
+func TestFailedCommandWriteConcern(t *testing.T) {
+	ctx := limit(t)
+	client := connect(t, cairntest.Parameter("enableTestCommands=1"))
+	db := client.Database("db")
+	c := db.Collection("c")
+	insertN(ctx, t, c, 3, 0)
+	_, err := c.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: d("k", 1), Options: options.Index().SetUnique(true).SetPartialFilterExpression(d("k", d("$gt", 0)))})
+	check(t, err)
+	_, err = c.InsertOne(ctx, d("_id", 10, "k", 1))
+	check(t, err)
+	// The driver's own commands would hide the reply.
+	run := func(cmd bson.D, where *mongo.Database) (reply struct {
+		OK   float64
+		Code int32
+		WCE  struct {
+			Code int32
+		} `bson:"writeConcernError"`
+		Labels []string `bson:"errorLabels"`
+	}) {
+		t.Helper()
+		err := where.RunCommand(ctx, cmd).Err()
+		var ce mongo.CommandError
+		if !errors.As(err, &ce) {
+			t.Fatalf("%v: %v", cmd, err)
+		}
+		check(t, bson.Unmarshal(ce.Raw, &reply))
+		return reply
+	}
+	two := d("w", 2)
+	admin := client.Database("admin")
+	for _, tc := range []struct {
+		name string
+		cmd  bson.D
+		on   *mongo.Database
+		code int32
+		wce  int32
+	}{
+		{"duplicate key", d("findAndModify", "c", "query", d("_id", 1), "update", d("$set", d("k", 1)), "writeConcern", two), db, 11000, 100},
+		{"update of a wrong type", d("findAndModify", "c", "query", d("_id", 10), "update", d("$push", d("k", 1)), "writeConcern", two), db, 2, 100},
+		{"not parsed", d("findAndModify", "c", "query", d("_id", 1), "update", d("$nosuch", d("k", 1)), "writeConcern", two), db, 9, 0},
+		{"unknown argument", d("findAndModify", "c", "query", d("_id", 1), "nosuch", 1, "writeConcern", two), db, 40415, 0},
+		{"exists", d("create", "c", "capped", true, "size", 4096, "writeConcern", two), db, 48, 100},
+		{"bad option", d("create", "z", "size", 4096, "writeConcern", two), db, 72, 0},
+		{"no index", d("dropIndexes", "c", "index", "nosuch", "writeConcern", two), db, 27, 100},
+		{"index build", d("createIndexes", "c", "indexes", bson.A{d("key", d("n", 1), "name", "n", "unique", true)}, "writeConcern", two), db, 11000, 100},
+		{"mode", d("findAndModify", "c", "query", d("_id", 1), "update", d("$set", d("k", 1)), "writeConcern", d("w", "nosuch")), db, 11000, 79},
+		{"applyOps", d("applyOps", bson.A{d("op", "i", "ns", "db.c", "o", d("_id", 99)), d("op", "i", "ns", "db.nosuch", "o", d("_id", 1))}, "writeConcern", two), admin, 26, 100},
+		{"$merge", d("aggregate", "c", "pipeline", bson.A{d("$set", d("k", 1)), d("$merge", "c")}, "cursor", d(), "writeConcern", two), db, 11000, 100},
+		{"satisfied", d("findAndModify", "c", "query", d("_id", 1), "update", d("$set", d("k", 1)), "writeConcern", d("w", "majority")), db, 11000, 0},
+	} {
+		if r := run(tc.cmd, tc.on); r.OK != 0 || r.Code != tc.code || r.WCE.Code != tc.wce || r.Labels != nil {
+			t.Errorf("%s: %+v", tc.name, r)
+		}
+	}
+
+	// A fail point's writeConcernError is told beside the real error, in place of the real one;
+	// its errorCode comes before all else.
+	dup := d("findAndModify", "c", "query", d("_id", 1), "update", d("$set", d("k", 1)), "writeConcern", two)
+	failPoint(ctx, t, client, "failCommand", d("times", 1), d("failCommands", bson.A{"findAndModify"}, "writeConcernError", d("code", 64, "errmsg", "slow")))
+	if r := run(dup, db); r.Code != 11000 || r.WCE.Code != 64 || r.Labels != nil {
+		t.Errorf("%+v", r)
+	}
+	if r := run(dup, db); r.Code != 11000 || r.WCE.Code != 100 {
+		t.Errorf("%+v", r)
+	}
+	failPoint(ctx, t, client, "failCommand", d("times", 1), d("failCommands", bson.A{"findAndModify"}, "errorCode", 8, "writeConcernError", d("code", 64, "errmsg", "slow")))
+	if r := run(dup, db); r.Code != 8 || r.WCE.Code != 0 {
+		t.Errorf("%+v", r)
+	}
+	if r := run(dup, db); r.Code != 11000 || r.WCE.Code != 100 {
+		t.Errorf("%+v", r)
+	}
+	// Either error makes a retryable write worth another try.
+	failPoint(ctx, t, client, "failCommand", d("times", 1), d("failCommands", bson.A{"findAndModify"}, "writeConcernError", d("code", 91, "errmsg", "bye")))
+	if r := run(append(dup, bson.E{Key: "txnNumber", Value: int64(1000)}), db); r.Code != 11000 || r.WCE.Code != 91 || len(r.Labels) != 1 {
+		t.Errorf("%+v", r)
+	}
+	// A read takes no write concern.
+	failPoint(ctx, t, client, "failCommand", d("times", 1), d("failCommands", bson.A{"find"}, "writeConcernError", d("code", 64, "errmsg", "slow")))
+	var reply bson.Raw
+	check(t, db.RunCommand(ctx, d("find", "c")).Decode(&reply))
+	if v, err := reply.LookupErr("writeConcernError"); err == nil {
+		t.Error(v)
+	}
+}

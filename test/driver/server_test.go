@@ -2,6 +2,7 @@ package driver
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/cairndb/cairn"
 	"github.com/cairndb/cairn/cairntest"
@@ -174,4 +176,33 @@ func TestSecondOpen(t *testing.T) {
 		t.Errorf("a close with a client at hand took %v", took)
 	}
 	check(t, open(t, cairn.Options{Dir: dir}).Close())
+}
+
+// The commands for tests of the stable API are there only with test commands; a driver that
+// was told to speak it strictly learns what is not in it.
+func TestVersionCommands(t *testing.T) {
+	ctx := limit(t)
+	plain := dial(t, cairntest.Start(t)).Database("admin")
+	uri := cairntest.Start(t, cairntest.Parameter("enableTestCommands=1"))
+	api := options.ServerAPI(options.ServerAPIVersion1).SetStrict(true).SetDeprecationErrors(true)
+	strict, err := mongo.Connect(options.Client().ApplyURI(uri).SetServerAPIOptions(api))
+	check(t, err)
+	t.Cleanup(func() { _ = strict.Disconnect(context.Background()) })
+	for name, code := range map[string]int{"testVersion1": 0, "testVersion2": 323, "testDeprecation": 324} {
+		wantCode(t, plain.RunCommand(ctx, d(name, 1)).Err(), 59)
+		check(t, dial(t, uri).Database("admin").RunCommand(ctx, d(name, 1)).Err())
+		if err := strict.Database("admin").RunCommand(ctx, d(name, 1)).Err(); code == 0 {
+			check(t, err)
+		} else {
+			wantCode(t, err, code)
+		}
+	}
+	// The driver sends loadBalanced and misses serviceId.
+	host, _, _ := strings.Cut(strings.TrimPrefix(uri, "mongodb://"), "/")
+	balanced, err := mongo.Connect(options.Client().ApplyURI("mongodb://" + host + "/?loadBalanced=true"))
+	check(t, err)
+	t.Cleanup(func() { _ = balanced.Disconnect(context.Background()) })
+	if err := balanced.Ping(ctx, nil); err == nil || !strings.Contains(err.Error(), "load balancing") {
+		t.Errorf("taken for a load balancer: %v", err)
+	}
 }

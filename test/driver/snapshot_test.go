@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"strings"
 	"testing"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -107,4 +108,52 @@ func TestListSessions(t *testing.T) {
 	}
 	_, err = client.Database("any").Collection("c").Aggregate(ctx, bson.A{d("$listLocalSessions", bson.D{})})
 	wantCode(t, err, 73)
+}
+
+// A time that nobody read at can be read if nothing was written to the collection since, or
+// since a state that is kept; else it is too old.
+func TestSnapshotAtUnreadTime(t *testing.T) {
+	ctx := limit(t)
+	client := connect(t)
+	db := client.Database("db")
+	insertN(ctx, t, db.Collection("a"), 3, 0)
+	insertN(ctx, t, db.Collection("b"), 3, 0)
+	insert := func(coll string, id int) bson.Timestamp {
+		t.Helper()
+		var r struct {
+			OperationTime bson.Timestamp `bson:"operationTime"`
+		}
+		check(t, db.RunCommand(ctx, d("insert", coll, "documents", bson.A{d("_id", id)})).Decode(&r))
+		return r.OperationTime
+	}
+	read := func(coll string, at any) (n int, told bson.Timestamp, err error) {
+		var r struct {
+			Cursor struct {
+				At    bson.Timestamp `bson:"atClusterTime"`
+				Batch []bson.Raw     `bson:"firstBatch"`
+			}
+		}
+		err = db.RunCommand(ctx, d("find", coll, "readConcern", d("level", "snapshot", "atClusterTime", at))).Decode(&r)
+		return len(r.Cursor.Batch), r.Cursor.At, err
+	}
+	at := insert("a", 10)
+	insert("b", 10)
+	if n, told, err := read("a", at); n != 4 || told != at || err != nil {
+		t.Error(n, told, err)
+	}
+	_, _, err := read("b", at)
+	wantCode(t, err, 239)
+	if err == nil || !strings.Contains(err.Error(), "is older than the oldest available timestamp.") {
+		t.Error(err)
+	}
+	insert("a", 11)
+	if n, _, err := read("a", at); n != 4 || err != nil { // the state of the first read is kept
+		t.Error(n, err)
+	}
+	_, _, err = read("a", bson.Timestamp{T: at.T + 1000})
+	wantCode(t, err, 72)
+	_, _, err = read("a", 1)
+	wantCode(t, err, 14)
+	alone := dial(t, cairntest.Start(t)).Database("db")
+	wantCode(t, alone.RunCommand(ctx, d("find", "a", "readConcern", d("level", "snapshot", "atClusterTime", at))).Err(), 123)
 }

@@ -30,15 +30,15 @@ func (p *RestorePlan) checkSelection() error {
 	names, all := p.sources()
 	if all {
 		include, rename := p.rules.Unmatched(names)
-		for _, s := range include {
-			hint := ""
+		if len(include) > 0 {
+			s, hint := include[0], ""
 			if !strings.ContainsAny(s, ".*") {
 				hint = fmt.Sprintf("; a whole database is %q", s+".*")
 			}
 			return badSelection("--ns %s: the backup has nothing of that name up to %s%s", s, chain.Describe(p.To), hint)
 		}
-		for _, s := range rename {
-			return badSelection("--rename %s: the backup has nothing to rename so up to %s", s, chain.Describe(p.To))
+		if len(rename) > 0 {
+			return badSelection("--rename %s: the backup has nothing to rename so up to %s", rename[0], chain.Describe(p.To))
 		}
 	}
 	from := map[string]string{}

@@ -52,6 +52,9 @@ type Options struct {
 	// was interrupted goes on with the entry behind it, or any before. nil: nobody.
 	Applied func(entry.OpTime)
 
+	// Validate has the target check documents against its validators, so that one that fails
+	// ends the replay. Without it they are written as the source has them.
+	Validate bool
 	// RetryFor is how long document writes are sent again to a target that cannot be
 	// reached, restarts or elects. Default 30 s; negative: not at all.
 	RetryFor time.Duration
@@ -90,7 +93,7 @@ type Replayer struct {
 
 	now    entry.Entry // being added
 	round  *round
-	spare  *round // landed, its memory to be used again; nil: none
+	spare  *round          // landed, its memory to be used again; nil: none
 	flight *round          // being applied; nil: none
 	landed chan error      // gets the result of flight
 	last   entry.OpTime    // newest entry seen
@@ -117,6 +120,7 @@ func New(ctx context.Context, o Options) (*Replayer, error) {
 		r.cancel()
 		return nil, fmt.Errorf("asking the target what it is: %w", err)
 	}
+	t.bypass = !o.Validate
 	t.retryFor = o.RetryFor
 	r.target = t
 	if r.o.Workers <= 0 {

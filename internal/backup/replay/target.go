@@ -33,6 +33,7 @@ type target struct {
 	cairn    bool
 	set      bool
 	retryFor time.Duration
+	bypass   bool // document validation
 	// concern is what every write waits for: what Applied promises must outlive a crash.
 	concern bson.Raw
 	buffers sync.Pool // *[]byte: of commands that were sent
@@ -147,7 +148,7 @@ func (t *target) applyOps(ctx context.Context, ops ...bson.Raw) (bson.Raw, error
 	for _, o := range ops {
 		b.AppendDoc("", o)
 	}
-	b.End()
+	b.End().Bool("bypassDocumentValidation", t.bypass)
 	return t.write(ctx, "admin", b.Finish())
 }
 
@@ -202,7 +203,7 @@ func (t *target) batch(ctx context.Context, r *round, ops []int) (bson.Raw, erro
 	for _, i := range ops {
 		b.AppendDoc("", r.document(i))
 	}
-	b.End()
+	b.End().Bool("bypassDocumentValidation", t.bypass)
 	cmd := b.AppendDoc("writeConcern", t.concern).Finish()
 	*buf = b.Buffer()
 	pause := 100 * time.Millisecond

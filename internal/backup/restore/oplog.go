@@ -98,7 +98,7 @@ func (r *Restore) startReplay(ctx context.Context, t *task) (*oplogRun, error) {
 		workers = r.o.Output.NumParallelCollections
 	}
 	o.rep, err = replay.New(ctx, replay.Options{Client: r.client, Workers: workers, Rules: r.rules,
-		PreserveUUID: r.o.Output.PreserveUUID, Until: o.until, Collections: collections, RetryFor: r.o.retryFor()})
+		PreserveUUID: r.o.Output.PreserveUUID, Until: o.until, Collections: collections, Validate: !r.o.Output.BypassDocumentValidation, RetryFor: r.o.retryFor()})
 	if err != nil {
 		return nil, err
 	}

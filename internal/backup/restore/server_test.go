@@ -274,6 +274,29 @@ func TestValidation(t *testing.T) {
 	checkAll(t, c, must(t, res, said, err), docs)
 }
 
+// An oplog's documents are held to validators as a dump's are, here as by the original.
+func TestOplogValidation(t *testing.T) {
+	uri := cairntest.Start(t)
+	c := connect(t, uri)
+	dir := dumpOf(t, nil, `{"options":{"validator":{"n":{"$gt":0}}},"indexes":[]}`)
+	var log []byte
+	for i := range int32(3) {
+		log = append(log, oplogEntry(uint32(i+1), "i", "d.c", bson.D{{Key: "_id", Value: i}, {Key: "n", Value: i}}, nil)...)
+	}
+	writeFile(t, filepath.Join(dir, "oplog.bson"), log)
+	for _, original := range []bool{false, true} {
+		_, said, err := run{original: original}.do(t, uri, "--drop", "--oplogReplay", dir)
+		if err == nil || !strings.Contains(err.Error(), "Document failed validation") {
+			t.Errorf("%v\n%s", err, said)
+		}
+		res, said, err := run{original: original}.do(t, uri, "--drop", "--oplogReplay", "--bypassDocumentValidation", dir)
+		must(t, res, said, err)
+		if n, err := c.Database("d").Collection("c").CountDocuments(context.Background(), bson.D{}); err != nil || n != 3 {
+			t.Errorf("%d documents, %v", n, err)
+		}
+	}
+}
+
 // --drop drops what is restored and nothing else.
 func TestDrop(t *testing.T) {
 	uri := cairntest.Start(t)

@@ -41,6 +41,12 @@ var metaNames = map[string]bool{
 	"searchHighlights": true, "vectorSearchScore": true, "score": true,
 }
 
+// unavailable is the metadata that only text, geospatial and Atlas searches make, which are not built.
+var unavailable = map[string]string{
+	"textScore": "text score", "geoNearDistance": "$geoNear distance", "searchScore": "$search score",
+	"searchHighlights": "$search highlights", "vectorSearchScore": "$vectorSearch score", "score": "score",
+}
+
 // Parse reads a sort pattern such as {a: 1, "b.c": -1, s: {$meta: "textScore"}}. The
 // empty pattern has no parts and keeps every order. $natural is the caller's business.
 func Parse(spec bson.Raw) (*Pattern, error) {
@@ -93,6 +99,8 @@ func parseMeta(part *Part, path string, d bson.Raw) error {
 		return mongoerr.New(mongoerr.FailedToParse, "Cannot have additional keys in a $meta sort specification")
 	case name.Type != bson.TypeString || !metaNames[name.Str()]:
 		return mongoerr.New(31138, "Illegal $meta sort: %s: %s", key, name)
+	case unavailable[name.Str()] != "":
+		return mongoerr.New(40218, "query requires %s metadata, but it is not available", unavailable[name.Str()])
 	}
 	// Scores sort best first.
 	part.Meta, part.Descending = strings.Clone(name.Str()), name.Str() != "geoNearDistance"

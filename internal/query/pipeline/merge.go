@@ -34,8 +34,13 @@ func parseMerge(ps *parser, _ string, v bson.Value) ([]stage, error) {
 	default:
 		return nil, mongoerr.New(51182, "$merge only supports a string or object argument, not %s", v.Type)
 	}
-	if s.ns.Coll == "" || s.ns.DB == "" {
+	switch {
+	case s.ns.Coll == "" || s.ns.DB == "":
 		return nil, mongoerr.New(mongoerr.InvalidNamespace, "Invalid $merge target namespace: '%s'", s.ns)
+	case s.ns.special():
+		return nil, mongoerr.New(31319, "Cannot $merge to special collection: %s", s.ns.Coll)
+	case s.ns.internal():
+		return nil, mongoerr.New(31320, "Cannot $merge to internal database: %s", s.ns.DB)
 	}
 	return []stage{s}, s.checkModes()
 }

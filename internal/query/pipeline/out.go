@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"strings"
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/eval/expr"
@@ -40,11 +41,22 @@ func parseOut(ps *parser, _ string, v bson.Value) ([]stage, error) {
 	default:
 		return nil, mongoerr.New(16990, "$out only supports a string or object argument, but found %s", v.Type)
 	}
-	if s.ns.Coll == "" || s.ns.DB == "" {
+	switch {
+	case s.ns.Coll == "" || s.ns.DB == "":
 		return nil, mongoerr.New(mongoerr.InvalidNamespace, "Invalid $out target namespace, %s", s.ns)
+	case s.ns.special():
+		return nil, mongoerr.New(17385, "Can't $out to special collection: %s", s.ns.Coll)
+	case s.ns.internal():
+		return nil, mongoerr.New(31321, "Can't $out to internal database: %s", s.ns.DB)
 	}
 	return []stage{s}, nil
 }
+
+// special reports whether the collection is one of the server's own.
+func (n Namespace) special() bool { return strings.HasPrefix(n.Coll, "system.") }
+
+// internal reports whether the database is one that results are not written to.
+func (n Namespace) internal() bool { return n.DB == "admin" || n.DB == "config" || n.DB == "local" }
 
 func (s *outStage) info() stageInfo          { return stageInfo{name: "$out", last: true} }
 func (s *outStage) optimize() (stage, error) { return s, nil }
