@@ -3,8 +3,10 @@ package archive
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/crc64"
+	"io"
 	"strconv"
 	"strings"
 
@@ -66,8 +68,14 @@ type FormatError struct {
 	Err       error // what reading said, if that failed
 }
 
+// errEmpty is that not one byte could be read. It is no io.EOF, which means a good end.
+var errEmpty = errors.New("the archive is empty")
+
 // Error begins as the originals' message of a damaged archive does.
 func (e *FormatError) Error() string {
+	if e.Err == errEmpty {
+		return fmt.Sprintf("%s: %v", e.Why, io.EOF) // nothing is there that could be corrupt
+	}
 	var b strings.Builder
 	b.WriteString("corruption found in archive; ")
 	b.WriteString(e.Why)

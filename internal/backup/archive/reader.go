@@ -158,6 +158,9 @@ func (a *Reader) document(ns string) (bson.Raw, error) {
 
 func (a *Reader) readPrelude() error {
 	if !a.need(4) {
+		if len(a.buf) == a.start && a.err == io.EOF {
+			return a.fail("", errEmpty, "I/O failure reading beginning of archive")
+		}
 		return a.fail("", a.broken(), "I/O failure reading beginning of archive")
 	}
 	if binary.LittleEndian.Uint32(a.buf[a.start:]) != Magic {
