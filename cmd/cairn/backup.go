@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -74,7 +75,7 @@ besides: --repo or CAIRN_REPO. The server is a connection string: --uri or CAIRN
   cairn backup restore --to "2026-11-26 14:05" --plan`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return &exitError{exitUsage, fmt.Errorf("there is no command %q: see cairn backup --help", args[0])}
+				return f.usage(fmt.Errorf("there is no command %q: see cairn backup --help", args[0]))
 			}
 			return cmd.Help()
 		},
@@ -91,7 +92,30 @@ besides: --repo or CAIRN_REPO. The server is a connection string: --uri or CAIRN
 	p.IntVar(&f.workers, "workers", 4, "collections that are read or written at the same time")
 	cmd.AddCommand(newBackupInit(f), newBackupFull(f), newBackupIncr(f), newBackupRun(f), newBackupStatus(f), newBackupList(f), newBackupVerify(f),
 		newBackupDrill(f), newBackupRestore(f), newBackupServe(f), newBackupFindChange(f), newBackupPrune(f), newBackupKey(f), newBackupUnlock(f))
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return f.usage(err) })
+	f.checkArgs(cmd)
 	return cmd
+}
+
+// checkArgs has cobra's refusals of arguments told as our own are.
+func (f *backupFlags) checkArgs(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		f.checkArgs(c)
+		if check := c.Args; check != nil {
+			c.Args = func(cmd *cobra.Command, args []string) error {
+				if err := check(cmd, args); err != nil {
+					return f.usage(err)
+				}
+				return nil
+			}
+		}
+	}
+}
+
+// usage tells of a wrong command line, of which --json may not have been read yet.
+func (f *backupFlags) usage(err error) error {
+	f.json = f.json || slices.Contains(os.Args[1:], "--json")
+	return f.finish(context.Background(), nil, &exitError{exitUsage, err})
 }
 
 // backupCommand makes a command whose work is do. needs says what is opened before.
@@ -162,7 +186,10 @@ func backupExit(err error) int {
 	var not *chain.NotRestorableError
 	var src *pitr.SourceError
 	var locked *repo.LockedError
+	var selection *pitr.SelectionError
 	switch {
+	case errors.As(err, &selection):
+		return exitUsage
 	case errors.As(err, &gap):
 		return exitGap
 	case errors.As(err, &damage), errors.As(err, &differ), errors.As(err, &corrupt), errors.As(err, &chainErr):

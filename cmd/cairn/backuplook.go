@@ -150,7 +150,7 @@ func newBackupFindChange(f *backupFlags) *cobra.Command {
 			if o.From, o.To, err = interval(from, to); err != nil {
 				return nil, err
 			}
-			var changes []*results.Change
+			changes := []*results.Change{}
 			s, err := e.Changes(ctx, o, func(c find.Change) error {
 				line := results.NewChange(c)
 				if f.json {
@@ -175,7 +175,7 @@ func newBackupFindChange(f *backupFlags) *cobra.Command {
 // foundChanges is the end of find-change; the changes themselves come line by line, in JSON as a list.
 type foundChanges struct {
 	*results.Searched
-	List []*results.Change `json:"list,omitempty"`
+	List []*results.Change `json:"list"`
 }
 
 // interval reads the two ends of a time.

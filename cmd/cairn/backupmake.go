@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -200,7 +201,10 @@ func newBackupKey(f *backupFlags) *cobra.Command {
 	remove := &cobra.Command{Use: "remove ID", Short: "Remove a key (what it has opened before may have been copied)", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return f.run(needsRepo, func(ctx context.Context, e *pitr.Env) (results.Report, error) {
-				return nil, e.Repo.RemoveKey(ctx, args[0])
+				if err := e.Repo.RemoveKey(ctx, args[0]); err != nil {
+					return nil, err
+				}
+				return &results.KeyRemoved{ID: args[0]}, nil
 			})
 		}}
 	cmd.AddCommand(list, add, remove)
@@ -217,6 +221,11 @@ func newBackupUnlock(f *backupFlags) *cobra.Command {
 				locks, err := e.Repo.Locks(ctx)
 				if err != nil {
 					return nil, err
+				}
+				for _, id := range args {
+					if !slices.ContainsFunc(locks, func(l repo.LockInfo) bool { return l.ID == id }) {
+						return nil, fmt.Errorf("there is no lock %s: `cairn backup status` shows those there are", id)
+					}
 				}
 				var gone results.Locks
 				for _, l := range locks {

@@ -89,7 +89,7 @@ func newBackupRestore(f *backupFlags) *cobra.Command {
 // confirm asks before anything is dropped.
 func confirm(p *pitr.RestorePlan) error {
 	refused := func(why string) error {
-		return &exitError{exitRefused, fmt.Errorf("%s: %d collections on the target would be dropped (%s); --plan shows all, --yes drops them", why, len(p.Overwritten), some(p.Overwritten))}
+		return &exitError{exitRefused, fmt.Errorf("%s: %s on the target would be dropped (%s); --plan shows all, --yes drops them", why, tool.Count(len(p.Overwritten), "collection", "collections"), some(p.Overwritten))}
 	}
 	if !term.IsTerminal(int(os.Stdin.Fd())) || !term.IsTerminal(int(os.Stderr.Fd())) {
 		return refused("nobody is there to confirm")

@@ -46,7 +46,7 @@ func main() { os.Exit(run(os.Args)) }
 func run(args []string) int {
 	switch strings.TrimSuffix(filepath.Base(args[0]), ".exe") {
 	case "mongod":
-		return report("mongod", runServe("mongod", args[1:]))
+		return report("mongod", "mongod", runServe("mongod", args[1:]))
 	case "mongorestore":
 		return runRestore(args[1:], true)
 	case "mongodump":
@@ -63,11 +63,16 @@ func run(args []string) int {
 	}
 	root.AddCommand(newServeCommand(), newInspectCommand(), newVersionCommand(), newDumpCommand(), newRestoreCommand(), newBSONDumpCommand(), newBackupCommand())
 	root.SetArgs(args[1:])
-	return report("cairn", root.Execute())
+	err := root.Execute()
+	command := "cairn"
+	if c, _, ferr := root.Find(args[1:]); ferr == nil {
+		command = c.CommandPath()
+	}
+	return report("cairn", command, err)
 }
 
-// report prints an error to standard error and chooses the exit code.
-func report(prog string, err error) int {
+// report prints an error to standard error and chooses the exit code; command is whose help would help.
+func report(prog, command string, err error) int {
 	if err == nil {
 		return exitOK
 	}
@@ -81,10 +86,7 @@ func report(prog string, err error) int {
 	}
 	fmt.Fprintf(os.Stderr, "%s: %v\n", prog, e.err)
 	if e.code == exitUsage {
-		if prog == "cairn" && len(os.Args) > 1 && os.Args[1] == "serve" {
-			prog = "cairn serve"
-		}
-		fmt.Fprintf(os.Stderr, "try '%s --help' for more information\n", prog)
+		fmt.Fprintf(os.Stderr, "try '%s --help' for more information\n", command)
 	}
 	return e.code
 }

@@ -52,22 +52,15 @@ func (s *Store) CreateRole(ctx context.Context, r Request) (OpTime, error) {
 	if err != nil {
 		return OpTime{}, err
 	}
-	roles, err := r.roles()
-	if err != nil {
-		return OpTime{}, err
-	}
-	restrictions, err := r.restrictionsArg()
+	g, err := r.grant()
 	if err != nil {
 		return OpTime{}, err
 	}
 	b := bson.NewBuilder(nil).Append("_id", n.id()).Str("role", n.Name).Str("db", n.DB).
-		AppendArray("privileges", privilegeArray(privileges)).AppendArray("roles", roleArray(roles))
-	if !restrictions.IsNullish() && !restrictions.Doc().IsEmpty() {
-		b.Append("authenticationRestrictions", restrictions)
-	}
-	doc := b.Finish()
+		AppendArray("privileges", privilegeArray(privileges)).AppendArray("roles", roleArray(g.roles))
+	doc := g.restrict(b.Finish())
 	return s.change(ctx, func(e *edit) error {
-		if err := e.roles.checkGrant(n, roles); err != nil {
+		if err := e.roles.checkGrant(n, g.roles); err != nil {
 			return err
 		}
 		if e.roles[n] != nil {
@@ -78,21 +71,8 @@ func (s *Store) CreateRole(ctx context.Context, r Request) (OpTime, error) {
 }
 
 // changeRole changes the document of the role that a command is about.
-func (s *Store) changeRole(ctx context.Context, r Request, fn func(g graph, n Name, doc bson.Raw) (bson.Raw, error)) (OpTime, error) {
-	n, err := r.target()
-	if err != nil {
-		return OpTime{}, err
-	}
-	return s.change(ctx, func(e *edit) error {
-		doc, err := e.roles.role(n)
-		if err != nil {
-			return err
-		}
-		if doc, err = fn(e.roles, n, doc); err != nil {
-			return err
-		}
-		return e.Put(rolesNS, doc)
-	})
+func (s *Store) changeRole(ctx context.Context, r Request, fn func(e *edit, n Name, doc bson.Raw) (bson.Raw, error)) (OpTime, error) {
+	return s.changeOne(ctx, &r, rolesNS, func(e *edit, n Name) (bson.Raw, error) { return e.roles.role(n) }, fn)
 }
 
 // UpdateRole is updateRole.
@@ -104,30 +84,21 @@ func (s *Store) UpdateRole(ctx context.Context, r Request) (OpTime, error) {
 	if err != nil {
 		return OpTime{}, err
 	}
-	roles, err := r.roles()
+	g, err := r.grant()
 	if err != nil {
 		return OpTime{}, err
 	}
-	restrictions, err := r.restrictionsArg()
-	if err != nil {
-		return OpTime{}, err
-	}
-	return s.changeRole(ctx, r, func(g graph, n Name, doc bson.Raw) (bson.Raw, error) {
+	return s.changeRole(ctx, r, func(e *edit, n Name, doc bson.Raw) (bson.Raw, error) {
 		if r.has("privileges") {
 			doc = set(doc, "privileges", privilegeArray(privileges).Value())
 		}
 		if r.has("roles") {
-			if err := g.checkGrant(n, roles); err != nil {
+			if err := e.roles.checkGrant(n, g.roles); err != nil {
 				return nil, err
 			}
-			doc = set(doc, "roles", roleArray(roles).Value())
+			doc = set(doc, "roles", roleArray(g.roles).Value())
 		}
-		if !restrictions.IsNullish() {
-			if doc = unset(doc, "authenticationRestrictions"); !restrictions.Doc().IsEmpty() {
-				doc = set(doc, "authenticationRestrictions", restrictions)
-			}
-		}
-		return doc, nil
+		return g.restrict(doc), nil
 	})
 }
 
@@ -137,8 +108,8 @@ func (s *Store) GrantRolesToRole(ctx context.Context, r Request) (OpTime, error)
 	if err != nil {
 		return OpTime{}, err
 	}
-	return s.changeRole(ctx, r, func(g graph, n Name, doc bson.Raw) (bson.Raw, error) {
-		return set(doc, "roles", roleArray(with(rolesOf(doc), roles)).Value()), g.checkGrant(n, roles)
+	return s.changeRole(ctx, r, func(e *edit, n Name, doc bson.Raw) (bson.Raw, error) {
+		return set(doc, "roles", roleArray(with(rolesOf(doc), roles)).Value()), e.roles.checkGrant(n, roles)
 	})
 }
 
@@ -148,8 +119,8 @@ func (s *Store) RevokeRolesFromRole(ctx context.Context, r Request) (OpTime, err
 	if err != nil {
 		return OpTime{}, err
 	}
-	return s.changeRole(ctx, r, func(g graph, _ Name, doc bson.Raw) (bson.Raw, error) {
-		return set(doc, "roles", roleArray(without(rolesOf(doc), roles)).Value()), g.checkExist(roles)
+	return s.changeRole(ctx, r, func(e *edit, _ Name, doc bson.Raw) (bson.Raw, error) {
+		return set(doc, "roles", roleArray(without(rolesOf(doc), roles)).Value()), e.roles.checkExist(roles)
 	})
 }
 
@@ -171,7 +142,7 @@ func (s *Store) changePrivileges(ctx context.Context, r Request, how func(have, 
 	if len(list) == 0 {
 		return OpTime{}, mongoerr.New(mongoerr.BadValue, "%s command requires a non-empty \"privileges\" array", r.Command)
 	}
-	return s.changeRole(ctx, r, func(_ graph, _ Name, doc bson.Raw) (bson.Raw, error) {
+	return s.changeRole(ctx, r, func(_ *edit, _ Name, doc bson.Raw) (bson.Raw, error) {
 		return set(doc, "privileges", privilegeArray(how(storedPrivileges(doc), list)).Value()), nil
 	})
 }

@@ -41,12 +41,6 @@ func (r *Request) newCredentials(n Name) (bson.Raw, error) {
 	return credentials(n.Name, r.arg("pwd").Str(), names, digest.IsNullish() || digest.Truthy())
 }
 
-// restrictionsArg is the checked authenticationRestrictions argument; none is nullish.
-func (r *Request) restrictionsArg() (bson.Value, error) {
-	v := r.arg("authenticationRestrictions")
-	return v, checkRestrictions(v)
-}
-
 // CreateUser is createUser.
 func (s *Store) CreateUser(ctx context.Context, r Request) (OpTime, error) {
 	n, err := r.target()
@@ -59,11 +53,7 @@ func (s *Store) CreateUser(ctx context.Context, r Request) (OpTime, error) {
 	if !r.has("pwd") && n.DB != externalDB {
 		return OpTime{}, mongoerr.New(mongoerr.BadValue, "Must provide a 'pwd' field for all user documents, except those with '$external' as the user's source db")
 	}
-	roles, err := r.roles()
-	if err != nil {
-		return OpTime{}, err
-	}
-	restrictions, err := r.restrictionsArg()
+	g, err := r.grant()
 	if err != nil {
 		return OpTime{}, err
 	}
@@ -78,13 +68,10 @@ func (s *Store) CreateUser(ctx context.Context, r Request) (OpTime, error) {
 	if r.has("customData") {
 		b.Append("customData", r.arg("customData"))
 	}
-	b.AppendArray("roles", roleArray(roles))
-	if !restrictions.IsNullish() && !restrictions.Doc().IsEmpty() {
-		b.Append("authenticationRestrictions", restrictions)
-	}
-	doc := b.Finish()
+	b.AppendArray("roles", roleArray(g.roles))
+	doc := g.restrict(b.Finish())
 	return s.change(ctx, func(e *edit) error {
-		if err := e.roles.checkExist(roles); err != nil {
+		if err := e.roles.checkExist(g.roles); err != nil {
 			return err
 		}
 		if have, err := e.Get(usersNS, n.id()); have != nil || err != nil {
@@ -99,10 +86,6 @@ func (s *Store) CreateUser(ctx context.Context, r Request) (OpTime, error) {
 
 // UpdateUser is updateUser.
 func (s *Store) UpdateUser(ctx context.Context, r Request) (OpTime, error) {
-	n, err := r.target()
-	if err != nil {
-		return OpTime{}, err
-	}
 	fields := false
 	for _, f := range []string{"pwd", "customData", "roles", "authenticationRestrictions", "mechanisms"} {
 		fields = fields || r.has(f)
@@ -110,11 +93,11 @@ func (s *Store) UpdateUser(ctx context.Context, r Request) (OpTime, error) {
 	if !fields {
 		return OpTime{}, mongoerr.New(mongoerr.BadValue, "Must specify at least one field to update in updateUser")
 	}
-	roles, err := r.roles()
+	g, err := r.grant()
 	if err != nil {
 		return OpTime{}, err
 	}
-	restrictions, err := r.restrictionsArg()
+	n, err := r.target()
 	if err != nil {
 		return OpTime{}, err
 	}
@@ -122,35 +105,32 @@ func (s *Store) UpdateUser(ctx context.Context, r Request) (OpTime, error) {
 	if err != nil {
 		return OpTime{}, err
 	}
-	return s.change(ctx, func(e *edit) error {
-		doc, err := e.user(n)
-		if err != nil {
-			return err
-		}
+	return s.changeUser(ctx, r, func(e *edit, _ Name, doc bson.Raw) (bson.Raw, error) {
 		switch {
 		case creds != nil:
 			doc = set(doc, "credentials", creds.Value())
 		case r.has("mechanisms"):
+			var err error
 			if doc, err = keepMechanisms(doc, r.arg("mechanisms")); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		if r.has("customData") {
 			doc = set(doc, "customData", r.arg("customData"))
 		}
 		if r.has("roles") {
-			if err := e.roles.checkExist(roles); err != nil {
-				return err
+			if err := e.roles.checkExist(g.roles); err != nil {
+				return nil, err
 			}
-			doc = set(doc, "roles", roleArray(roles).Value())
+			doc = set(doc, "roles", roleArray(g.roles).Value())
 		}
-		if !restrictions.IsNullish() {
-			if doc = unset(doc, "authenticationRestrictions"); !restrictions.Doc().IsEmpty() {
-				doc = set(doc, "authenticationRestrictions", restrictions)
-			}
-		}
-		return e.Put(usersNS, doc)
+		return g.restrict(doc), nil
 	})
+}
+
+// changeUser changes the document of the user that a command is about.
+func (s *Store) changeUser(ctx context.Context, r Request, fn func(e *edit, n Name, doc bson.Raw) (bson.Raw, error)) (OpTime, error) {
+	return s.changeOne(ctx, &r, usersNS, (*edit).user, fn)
 }
 
 // keepMechanisms drops the credentials of all other mechanisms: without a password new
@@ -223,23 +203,12 @@ func (s *Store) RevokeRolesFromUser(ctx context.Context, r Request) (OpTime, err
 }
 
 func (s *Store) changeUserRoles(ctx context.Context, r Request, how func(have, names []Name) []Name) (OpTime, error) {
-	n, err := r.target()
-	if err != nil {
-		return OpTime{}, err
-	}
 	roles, err := r.someRoles()
 	if err != nil {
 		return OpTime{}, err
 	}
-	return s.change(ctx, func(e *edit) error {
-		doc, err := e.user(n)
-		if err != nil {
-			return err
-		}
-		if err := e.roles.checkExist(roles); err != nil {
-			return err
-		}
-		return e.Put(usersNS, set(doc, "roles", roleArray(how(rolesOf(doc), roles)).Value()))
+	return s.changeUser(ctx, r, func(e *edit, _ Name, doc bson.Raw) (bson.Raw, error) {
+		return set(doc, "roles", roleArray(how(rolesOf(doc), roles)).Value()), e.roles.checkExist(roles)
 	})
 }
 

@@ -232,7 +232,7 @@ func (e *Engine) Apply(end Mark, sets ...*WriteSet) error {
 	if last := e.Applied(); end.Pos <= last.Pos || end.Index < last.Index {
 		return fmt.Errorf("storage: apply out of order: %+v behind %+v", end, last)
 	}
-	e.stall.wait(end.Pos)
+	e.stall.wait(end.Pos, sets)
 	if err := e.fail.err(); err != nil {
 		return err // it failed while this waited
 	}

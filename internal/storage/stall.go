@@ -29,9 +29,16 @@ func (s *stall) init(e *Engine) {
 	s.memLimit = 4 * uint64(e.opts.MemTableBytes)
 }
 
-// wait is called by the sequencer before a batch that ends at pos.
-func (s *stall) wait(pos Pos) {
-	n := int64(pos - s.lastPos)
+// wait is called by the sequencer before a batch of sets that ends at pos. An update is small
+// in the journal and a whole document in the engine.
+func (s *stall) wait(pos Pos, sets []*WriteSet) {
+	size := 0
+	for _, w := range sets {
+		if w != nil {
+			size += w.Size()
+		}
+	}
+	n := max(int64(pos-s.lastPos), int64(size))
 	s.lastPos = pos
 	s.charge(n, s.memLimit, stallSublevels)
 }

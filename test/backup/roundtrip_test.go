@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -262,5 +263,44 @@ func TestRoundTripWithoutIDIndex(t *testing.T) {
 		if err != nil || len(info) != 1 || !info[0].Options.Lookup("autoIndexId").Boolean() {
 			t.Error(info, err)
 		}
+	}
+}
+
+// TestSeriesThroughAView is the way of docs/BACKUP.md for a time-series collection whose buckets the
+// target cannot read: its measurements, through a view, into a time-series collection made before.
+func TestSeriesThroughAView(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	series := options.CreateCollection().SetTimeSeriesOptions(options.TimeSeries().SetTimeField("t").SetMetaField("m"))
+	from, to := cairntest.Start(t), cairntest.Start(t)
+	src, dst := connect(t, from).Database("shop"), connect(t, to).Database("shop")
+	for _, db := range []*mongo.Database{src, dst} {
+		if err := db.CreateCollection(ctx, "weather", series); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var points []any
+	for n := range 3000 {
+		points = append(points, bson.D{{Key: "_id", Value: n}, {Key: "t", Value: bson.DateTime(n * 60_000)}, {Key: "m", Value: n % 7}, {Key: "v", Value: float64(n)}})
+	}
+	if _, err := src.Collection("weather").InsertMany(ctx, points); err != nil {
+		t.Fatal(err)
+	}
+	if err := src.CreateView(ctx, "weather_all", "weather", mongo.Pipeline{}); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	mustDump(t, from, "-d", "shop", "-c", "weather_all", "--viewsAsCollections", "-o", dir)
+	mustRestore(t, to, "--nsFrom", "shop.weather_all", "--nsTo", "shop.weather", dir)
+	var want, got bytes.Buffer
+	if n := documents(t, src.Collection("weather"), &want); n != len(points) {
+		t.Fatalf("the source has %d measurements", n)
+	}
+	documents(t, dst.Collection("weather"), &got)
+	if !bytes.Equal(want.Bytes(), got.Bytes()) {
+		t.Errorf("%d bytes of measurements came back, of %d", got.Len(), want.Len())
+	}
+	if kinds, err := dst.ListCollectionNames(ctx, bson.D{{Key: "type", Value: "timeseries"}}); err != nil || len(kinds) != 1 {
+		t.Errorf("time-series collections: %q %v", kinds, err)
 	}
 }

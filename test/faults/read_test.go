@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -132,27 +131,23 @@ func TestStartReadFaults(t *testing.T) {
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for nth, past := int64(0), false; !past; nth++ {
-		t.Run(fmt.Sprint(nth), func(t *testing.T) {
-			fs := image.CrashClone(vfs.CrashCloneCfg{})
-			f := &faulty{match: isRead, err: syscall.EIO, once: true}
-			f.arm(nth)
-			n, err := node.Start(t.Context(), config(f.wrap(fs)))
-			f.armed.Store(false)
-			past = f.hits.Load() == 0
-			if err == nil {
-				if err := b.verify(ctx, n); err != nil {
-					t.Error(err)
-				}
-				err = n.Close()
+	oneByOne(t, 1, func(t *testing.T, nth int64) (past bool) {
+		fs := image.CrashClone(vfs.CrashCloneCfg{})
+		f := &faulty{match: isRead, err: syscall.EIO, once: true}
+		f.arm(nth)
+		n, err := node.Start(t.Context(), config(f.wrap(fs)))
+		f.armed.Store(false)
+		past = f.hits.Load() == 0
+		if err == nil {
+			if err := b.verify(ctx, n); err != nil {
+				t.Error(err)
 			}
-			if err != nil && (past || !strings.Contains(err.Error(), syscall.EIO.Error())) {
-				t.Errorf("start or close: %v", err)
-			}
-			reopen(t, "healthy again", fs, b)
-		})
-		if t.Failed() {
-			return
+			err = n.Close()
 		}
-	}
+		if err != nil && (past || !strings.Contains(err.Error(), syscall.EIO.Error())) {
+			t.Errorf("start or close: %v", err)
+		}
+		reopen(t, "healthy again", fs, b)
+		return past
+	})
 }

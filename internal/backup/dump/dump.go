@@ -594,7 +594,7 @@ func (d *Dump) copyScans(ctx context.Context, i *intent, scans []*scan) error {
 			d.note("%#q was dropped while it was read, and is not in the dump", i.namespace())
 			return nil
 		}
-		d.note("%#q was dropped while it was read: %d documents of it are in the dump", i.namespace(), i.docs)
+		d.note("%#q was dropped while it was read: %s of it in the dump", i.namespace(), tool.Count(i.docs, "document is", "documents are"))
 	}
 	if err := w.finish(); err != nil {
 		return wrap(err)

@@ -119,7 +119,7 @@ func (d *Dump) createIntents(ctx context.Context) error {
 			return nil
 		}
 		if try < 5 && d.state.fresh() {
-			d.log.Info("%d collections were dropped while the dump began: it begins again", len(lost))
+			d.log.Info("%s dropped while the dump began: it begins again", tool.Count(len(lost), "collection was", "collections were"))
 			if err := d.tail.restart(ctx); err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package entry
 
 import (
+	"slices"
 	"strings"
 	"sync"
 )
@@ -204,4 +205,21 @@ func (r *Rules) Sources(ns string) (from []string, ok bool) {
 		}
 	}
 	return from, ok
+}
+
+// Unmatched are the patterns of Include and the pairs of Rename, as From=To, that match none of the
+// namespaces. Names of buckets are to be those of their time-series collections.
+func (r *Rules) Unmatched(namespaces []string) (include, rename []string) {
+	for _, p := range r.Include {
+		if !slices.ContainsFunc(namespaces, p.Match) {
+			include = append(include, p.src)
+		}
+	}
+	for i := range r.Rename {
+		n := &r.Rename[i]
+		if !slices.ContainsFunc(namespaces, func(ns string) bool { _, ok := n.apply(ns); return ok }) {
+			rename = append(rename, n.From+"="+n.To)
+		}
+	}
+	return include, rename
 }

@@ -33,11 +33,14 @@ type Searched struct {
 // documents that matched before are followed.
 func (e *Env) Changes(ctx context.Context, o ChangesOptions, report func(find.Change) error) (out Searched, err error) {
 	if db, coll, _ := strings.Cut(o.NS, "."); db == "" || coll == "" {
-		return out, fmt.Errorf("%q is not a namespace: give --ns DATABASE.COLLECTION", o.NS)
+		return out, badSelection("%q is not a namespace: give --ns DATABASE.COLLECTION", o.NS)
 	}
 	filter, err := find.Compile(o.Filter)
 	if err != nil {
-		return out, err
+		return out, badSelection("--filter: %v", err)
+	}
+	if o.To.TS != 0 && o.From.TS > o.To.TS {
+		return out, badSelection("--from %s is after --to %s", chain.Describe(o.From.TS), chain.Describe(o.To.TS))
 	}
 	st, err := e.State(ctx)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/cairndb/cairn/internal/backup/pitr/docsum"
 	"github.com/cairndb/cairn/internal/backup/pitr/expect"
 	"github.com/cairndb/cairn/internal/backup/pitr/load"
+	"github.com/cairndb/cairn/internal/backup/tool"
 	"github.com/cairndb/cairn/internal/bson"
 )
 
@@ -91,7 +92,7 @@ func isSystem(ns string) bool {
 
 func sumsDiffer(ns string, got, want docsum.Sum, who string) string {
 	if got.Documents != want.Documents {
-		return fmt.Sprintf("%s has %d documents, %s has %d", ns, got.Documents, who, want.Documents)
+		return fmt.Sprintf("%s has %s, %s has %d", ns, tool.Count(got.Documents, "document", "documents"), who, want.Documents)
 	}
 	return fmt.Sprintf("%s has as many documents as %s (%d), but their hash is %s, not %s", ns, who, got.Documents, got.Hash(), want.Hash())
 }

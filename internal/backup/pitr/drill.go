@@ -109,7 +109,7 @@ func (e *Env) drill(ctx context.Context, o DrillOptions, d *Drilled) (err error)
 		return err
 	}
 	d.To, d.Full = p.To, p.Chain.Full.ID
-	e.say("drill: restoring %s into a throw-away server (%d documents, %d oplog entries)", chain.Describe(p.To), p.Documents, p.OplogEntries)
+	e.say("drill: restoring %s into a throw-away server (%s, %s)", chain.Describe(p.To), tool.Count(p.Documents, "document", "documents"), tool.Count(p.OplogEntries, "oplog entry", "oplog entries"))
 	out, err := there.Restore(ctx, p, ro)
 	if out != nil {
 		d.Documents, d.Entries = out.Documents, out.Replay.Entries
@@ -121,7 +121,7 @@ func (e *Env) drill(ctx context.Context, o DrillOptions, d *Drilled) (err error)
 		return err
 	}
 	if e.Client != nil && !o.NoSource {
-		if err := e.compareSource(ctx, there, p.To, &d.Comparison); err != nil {
+		if err := e.compareSource(ctx, there, p.FullManifest().Source, p.To, &d.Comparison); err != nil {
 			d.Comparison.Skipped = append(d.Comparison.Skipped, fmt.Sprintf("the source: %v", err))
 		}
 	}
@@ -177,11 +177,14 @@ func randomMoment(c *chain.Coverage) (chain.Moment, error) {
 }
 
 // compareSource compares the collections of a restored server with those of the source that
-// nothing was written to since the moment.
-func (e *Env) compareSource(ctx context.Context, there *Env, to bson.Timestamp, c *Comparison) error {
+// nothing was written to since the moment, if the server is still the one that was backed up (was).
+func (e *Env) compareSource(ctx context.Context, there *Env, was string, to bson.Timestamp, c *Comparison) error {
 	org, err := e.openSource(ctx)
 	if err != nil {
 		return err
+	}
+	if !sameSource(was, org.name) {
+		return fmt.Errorf("the backups are of %s, but this server is %s", was, org.name)
 	}
 	restored, err := (&snapshot.Reader{Client: there.Client}).Catalog(ctx)
 	if err != nil {

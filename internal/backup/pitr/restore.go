@@ -21,6 +21,7 @@ import (
 	"github.com/cairndb/cairn/internal/backup/pitr/snapshot"
 	"github.com/cairndb/cairn/internal/backup/replay"
 	"github.com/cairndb/cairn/internal/backup/repo"
+	"github.com/cairndb/cairn/internal/backup/tool"
 	"github.com/cairndb/cairn/internal/bson"
 )
 
@@ -307,10 +308,10 @@ func (r *restorer) documents(ctx context.Context, c *catalogEntry) (err error) {
 		return err
 	}
 	if !got.Sum.Equal(want) {
-		return fmt.Errorf("%s: %d documents with hash %s came out of the backup, its manifest says %d with %s", c.Namespace(), got.Sum.Documents, got.Sum.Hash(), want.Documents, want.Hash())
+		return fmt.Errorf("%s: %s with hash %s came out of the backup, its manifest says %d with %s", c.Namespace(), tool.Count(got.Sum.Documents, "document", "documents"), got.Sum.Hash(), want.Documents, want.Hash())
 	}
 	if got.Doubled > 0 && c.sum.Exact {
-		return fmt.Errorf("%s: %d documents have an _id that another one has, though nothing wrote to the collection while it was copied", c.Namespace(), got.Doubled)
+		return fmt.Errorf("%s: %s an _id that another one has, though nothing wrote to the collection while it was copied", c.Namespace(), tool.Count(got.Doubled, "document has", "documents have"))
 	}
 	return nil
 }

@@ -47,6 +47,7 @@ type RestorePlan struct {
 	Target string
 
 	Collections []PlannedCollection
+	Views       []string // as they are called on the target
 	// Entries and Bytes are those of the oplog that is read; a part of it is replayed.
 	OplogEntries, OplogBytes int64
 	Documents, DataBytes     int64
@@ -60,6 +61,7 @@ type RestorePlan struct {
 
 	id      string
 	rules   *entry.Rules
+	named   []string // all namespaces of the full backup, selected or not
 	catalog []catalogEntry
 	views   []view
 	base    bson.Timestamp
@@ -89,25 +91,25 @@ func (o *RestoreOptions) rules() (*entry.Rules, error) {
 	for _, p := range o.Include {
 		c, err := entry.ParsePattern(p)
 		if err != nil {
-			return nil, fmt.Errorf("--ns %s: %w", p, err)
+			return nil, badSelection("--ns %s: %v", p, err)
 		}
 		r.Include = append(r.Include, c)
 	}
 	for _, p := range o.Exclude {
 		c, err := entry.ParsePattern(p)
 		if err != nil {
-			return nil, fmt.Errorf("--exclude-ns %s: %w", p, err)
+			return nil, badSelection("--exclude-ns %s: %v", p, err)
 		}
 		r.Exclude = append(r.Exclude, c)
 	}
 	for _, p := range o.Rename {
 		from, to, ok := strings.Cut(p, "=")
 		if !ok || from == "" || to == "" {
-			return nil, fmt.Errorf("--rename %s: give FROM=TO, such as shop.orders=shop.orders_old", p)
+			return nil, badSelection("--rename %s: give FROM=TO, such as shop.orders=shop.orders_old", p)
 		}
 		c, err := entry.ParseRename(from, to)
 		if err != nil {
-			return nil, fmt.Errorf("--rename %s: %w", p, err)
+			return nil, badSelection("--rename %s: %v", p, err)
 		}
 		r.Rename = append(r.Rename, c)
 	}
@@ -162,6 +164,9 @@ func (e *Env) plan(ctx context.Context, st *State, o RestoreOptions) (*RestorePl
 	if p.catalog, err = e.catalog(ctx, st, c.Full.ID); err != nil {
 		return nil, err
 	}
+	for i := range p.catalog {
+		p.named = append(p.named, p.catalog[i].Namespace())
+	}
 	p.catalog = slices.DeleteFunc(p.catalog, func(c catalogEntry) bool {
 		if c.DB == "admin" && strings.HasPrefix(c.Name, "system.") && o.NoUsers {
 			return true
@@ -172,7 +177,7 @@ func (e *Env) plan(ctx context.Context, st *State, o RestoreOptions) (*RestorePl
 	for i := range p.catalog {
 		c := &p.catalog[i]
 		c.to, _ = rules.Namespace(c.Namespace())
-		if c.stream != "" {
+		if c.stream != "" && c.Name != "system.views" { // whose documents become Views
 			p.Collections = append(p.Collections, PlannedCollection{c.Namespace(), c.to, c.sum.Documents, c.sum.Bytes})
 			p.Documents += c.sum.Documents
 			p.DataBytes += c.sum.Bytes
@@ -184,6 +189,12 @@ func (e *Env) plan(ctx context.Context, st *State, o RestoreOptions) (*RestorePl
 	}
 	p.Estimate = time.Duration(float64(time.Second) * (float64(p.DataBytes)/estimatedBytes + float64(p.OplogEntries)/estimatedEntries)).Round(time.Second)
 	if p.views, err = e.readViews(ctx, p); err != nil {
+		return nil, err
+	}
+	for _, v := range p.views {
+		p.Views = append(p.Views, v.to)
+	}
+	if err := p.checkSelection(); err != nil {
 		return nil, err
 	}
 	p.id = planID(p, o)
@@ -251,6 +262,7 @@ func (e *Env) planTarget(ctx context.Context, p *RestorePlan, o RestoreOptions) 
 			case strings.HasPrefix(n, "system.") && !strings.HasPrefix(n, "system.buckets.") && n != "system.js":
 			case affected[ns] || databases[db]:
 				p.Overwritten = append(p.Overwritten, ns)
+			case affected[strings.Replace(ns, ".system.buckets.", ".", 1)]: // goes with its time-series collection
 			default:
 				p.Untouched = append(p.Untouched, ns)
 			}

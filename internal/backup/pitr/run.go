@@ -12,6 +12,7 @@ import (
 	"github.com/cairndb/cairn/internal/backup/pitr/chain"
 	"github.com/cairndb/cairn/internal/backup/repo"
 	"github.com/cairndb/cairn/internal/backup/source"
+	"github.com/cairndb/cairn/internal/backup/tool"
 )
 
 // RunOptions are the options of Run.
@@ -387,7 +388,7 @@ func (r *Runner) full(ctx context.Context) error {
 		}
 	})
 	if err == nil {
-		r.env.say("full backup %s: %d documents, restorable from %s", m.ID, m.Counts[countDocuments], m.End)
+		r.env.say("full backup %s: %s, restorable from %s", m.ID, tool.Count(m.Counts[countDocuments], "document", "documents"), m.End)
 	}
 	return err
 }
@@ -505,7 +506,7 @@ func (r *Runner) housekeep(ctx context.Context) {
 		if n, err := r.env.merge(ctx); err != nil && ctx.Err() == nil {
 			r.env.say("joining small slices: %v", err) // they stay as they are, until the next time
 		} else if n > 0 {
-			r.env.say("%d small slices were joined", n)
+			r.env.say("%s joined", tool.Count(n, "small slice was", "small slices were"))
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/cairndb/cairn/internal/backup/pitr/chain"
+	"github.com/cairndb/cairn/internal/backup/tool"
 )
 
 // Served is a read-only server on a moment of the past.
@@ -37,7 +38,7 @@ func (e *Env) Serve(ctx context.Context, o RestoreOptions, dir string) (*Served,
 	if err != nil {
 		return nil, err
 	}
-	e.say("restoring %s (%d documents, %d oplog entries)", chain.Describe(p.To), p.Documents, p.OplogEntries)
+	e.say("restoring %s (%s, %s)", chain.Describe(p.To), tool.Count(p.Documents, "document", "documents"), tool.Count(p.OplogEntries, "oplog entry", "oplog entries"))
 	out, err := there.Restore(ctx, p, o)
 	if err != nil {
 		return nil, errors.Join(err, stop())

@@ -30,6 +30,7 @@ func (e *Env) readViews(ctx context.Context, p *RestorePlan) (views []view, err 
 		}
 		err := e.specialDocuments(ctx, p, c, func(doc bson.Raw) error {
 			ns := doc.Get("_id").Str()
+			p.named = append(p.named, strings.Clone(ns))
 			to, keep := p.rules.Namespace(ns)
 			on := doc.Get("viewOn").Str()
 			if !keep || strings.HasPrefix(on, "system.buckets.") { // made with its buckets
@@ -42,7 +43,7 @@ func (e *Env) readViews(ctx context.Context, p *RestorePlan) (views []view, err 
 				onDB, onColl = db, on
 			}
 			if onDB != db {
-				return fmt.Errorf("the view %s reads %s, which --rename puts into another database: rename both into one", to, onTo)
+				return badSelection("the view %s reads %s, which --rename puts into another database: rename both into one", to, onTo)
 			}
 			b := bson.NewBuilder(nil)
 			b.Str("viewOn", onColl)

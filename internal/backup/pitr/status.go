@@ -16,6 +16,8 @@ type Status struct {
 	// Newest is the newest restorable moment, nil if there is none.
 	Newest *chain.OpTime
 	Locks  []repo.LockInfo
+	// NoLocks is why the locks are not known.
+	NoLocks error
 	// Verify and Drills are the last results; nil and empty if there are none.
 	Verify *VerifyRecord
 	Drills []DrillRecord
@@ -52,7 +54,9 @@ func (e *Env) Status(ctx context.Context) (*Status, error) {
 	if n, ok := st.Coverage.Newest(); ok {
 		s.Newest = &n
 	}
-	if s.Locks, err = e.Repo.Locks(ctx); err != nil {
+	if s.Locks, err = e.Repo.Locks(ctx); repo.MayNotWrite(err) {
+		s.NoLocks = err // who watches may have no right to write, and their ages need a write
+	} else if err != nil {
 		return nil, fmt.Errorf("reading the locks: %w", err)
 	}
 	if s.Verify, err = e.lastVerify(ctx); err != nil {

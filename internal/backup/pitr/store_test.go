@@ -136,6 +136,29 @@ func TestStoreGoesAway(t *testing.T) {
 	}
 }
 
+// Who watches may have no right to write: the status says what it cannot know, and nothing is changed.
+func TestStatusOfWhoMayOnlyRead(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	e, f := newFaultyEnv(t, 1)
+	must(e.Full(ctx, FullOptions{}))(t)
+	for op, known := range map[string]bool{"put": true, "get": false} {
+		f.Set(func(kind, _ string) repotest.Fault {
+			if kind == op {
+				return repotest.Fault{Err: fmt.Errorf("open: %w", syscall.EACCES)}
+			}
+			return repotest.Fault{}
+		})
+		s, err := e.Status(ctx)
+		if known && (err != nil || s.Newest == nil || s.NoLocks == nil || !strings.Contains(s.NoLocks.Error(), "permission denied")) {
+			t.Errorf("without the right to %s: %+v %v", op, s, err)
+		}
+		if !known && err == nil {
+			t.Errorf("without the right to %s nothing is known", op)
+		}
+	}
+}
+
 // The continuous backup outlives a store that is away for a while, and loses nothing.
 func TestRunOutlivesTheStore(t *testing.T) {
 	t.Parallel()

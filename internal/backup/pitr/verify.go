@@ -13,6 +13,7 @@ import (
 	"github.com/cairndb/cairn/internal/backup/pitr/docsum"
 	"github.com/cairndb/cairn/internal/backup/pitr/load"
 	"github.com/cairndb/cairn/internal/backup/repo"
+	"github.com/cairndb/cairn/internal/backup/tool"
 	"github.com/cairndb/cairn/internal/bson"
 )
 
@@ -48,7 +49,8 @@ func (v *Verified) OK() bool { return len(v.Findings) == 0 && len(v.Problems) ==
 type DamageError struct{ Found *Verified }
 
 func (e *DamageError) Error() string {
-	return fmt.Sprintf("the repository is damaged: %d objects, %d problems; what is named above cannot be relied upon, take a full backup into a new repository", len(e.Found.Findings), len(e.Found.Problems))
+	return fmt.Sprintf("the repository is damaged: %s, %s; what is named above cannot be relied upon, take a full backup into a new repository",
+		tool.Count(len(e.Found.Findings), "object", "objects"), tool.Count(len(e.Found.Problems), "problem", "problems"))
 }
 
 // VerifyRecord is what is kept of a verification.
@@ -195,7 +197,7 @@ func (e *Env) verifyOplog(ctx context.Context, m *repo.Manifest, v *Verified, ad
 	case first != toOpTime(m.Start) || last != toOpTime(m.End):
 		return fmt.Errorf("it reaches from %s to %s, the manifest says from %s to %s", first, last, m.Start, m.End)
 	case entries != m.Counts[countEntries]:
-		return fmt.Errorf("it has %d entries, the manifest says %d", entries, m.Counts[countEntries])
+		return fmt.Errorf("it has %s, the manifest says %d", tool.Count(entries, "entry", "entries"), m.Counts[countEntries])
 	}
 	v.Entries += entries
 	return nil
@@ -217,7 +219,7 @@ func (e *Env) verifyCollection(ctx context.Context, m *repo.Manifest, c *catalog
 	}
 	want, err := docsum.Parse(c.sum.Hash, c.sum.Documents, c.sum.Bytes)
 	if err == nil && !got.Equal(want) {
-		err = fmt.Errorf("%d documents with hash %s, the manifest says %d with %s", got.Documents, got.Hash(), want.Documents, want.Hash())
+		err = fmt.Errorf("%s with hash %s, the manifest says %d with %s", tool.Count(got.Documents, "document", "documents"), got.Hash(), want.Documents, want.Hash())
 	}
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/cairndb/cairn/cairntest"
 	"github.com/cairndb/cairn/internal/backup/entry"
+	"github.com/cairndb/cairn/internal/backup/otherserver"
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/bson/extjson"
 )
@@ -421,23 +421,9 @@ func TestCheck(t *testing.T) {
 	if err := Check(t.Context(), server(t)); err != nil {
 		t.Error(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
 	doc := bson.D("ok", 1.0, "isWritablePrimary", true, "ismaster", true, "maxWireVersion", 21, "minWireVersion", 0, "version", "7.0.42",
 		"maxBsonObjectSize", 16<<20, "maxMessageSizeBytes", 48000000, "maxWriteBatchSize", 100000, "commands", bson.D("insert", bson.D("help", "")))
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go answer(t.Context(), conn, doc)
-		}
-	}()
-	if err := Check(t.Context(), connect(t, "mongodb://"+l.Addr().String())); !errors.Is(err, ErrNoApplyOps) {
+	if err := Check(t.Context(), connect(t, otherserver.Start(t, doc))); !errors.Is(err, ErrNoApplyOps) {
 		t.Errorf("a server without applyOps: %v", err)
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 // fast makes retries and scrypt cheap; packs small where asked for.
 func fast() Options {
-	return Options{Retry: Retry{Attempts: 3, First: time.Millisecond, Max: 2 * time.Millisecond}, cost: 1, Now: time.Now, Owner: "tester@host", LockTTL: 30 * time.Minute}
+	return Options{Retry: Retry{Attempts: 3, First: time.Millisecond, Max: 2 * time.Millisecond}, cost: 1, poll: 100 * time.Millisecond, Now: time.Now, Owner: "tester@host", LockTTL: 30 * time.Minute}
 }
 
 // newRepo makes a repository in a store of its own in memory.

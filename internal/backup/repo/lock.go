@@ -160,10 +160,18 @@ func (r *Repo) LockWith(ctx context.Context, req LockRequest) (*Lock, error) {
 		if !errors.As(err, &locked) || !r.now().Before(deadline) {
 			return lk, err
 		}
-		if err := pause(ctx, time.Second); err != nil {
+		if err := pause(ctx, r.poll()); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// poll is how long to wait between two looks at something that another process has to do.
+func (r *Repo) poll() time.Duration {
+	if r.opts.poll > 0 {
+		return r.opts.poll
+	}
+	return time.Second
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -222,11 +230,8 @@ func (r *Repo) owner(host string) string {
 	return name + "@" + host
 }
 
-// settle is how many times the taker with the smaller id looks again, settlePause apart.
-const (
-	settle      = 10
-	settlePause = 100 * time.Millisecond
-)
+// settle is how many times the taker with the smaller id looks again, a tenth of a poll apart.
+const settle = 10
 
 // acquire returns nil when a listing made after our object was written shows none in the way.
 func (lk *Lock) acquire(ctx context.Context, req LockRequest) error {
@@ -255,7 +260,7 @@ func (lk *Lock) acquire(ctx context.Context, req LockRequest) error {
 		case yield:
 			return &LockedError{req, inWay}
 		case len(inWay) > 0:
-			if err := pause(ctx, settlePause); err != nil {
+			if err := pause(ctx, lk.r.poll()/10); err != nil {
 				return err
 			}
 		case !tookOver: // else list again: its holder may have refreshed it just then

@@ -43,7 +43,8 @@ type Options struct {
 
 	// Tests only: the store's calls are theirs.
 	wrap func(backend) backend
-	cost int // log2 of scrypt's work; 0 is age's default
+	cost int           // log2 of scrypt's work; 0 is age's default
+	poll time.Duration // between two looks at another's lock; 0 is a second
 }
 
 // OpenOptions are the options of Open.

@@ -147,6 +147,12 @@ func (s *store) attempt(ctx context.Context, fn func(context.Context) error) err
 	return err
 }
 
+// MayNotWrite reports whether an error is that the store refuses these credentials, or that its file
+// system cannot be written.
+func MayNotWrite(err error) bool {
+	return gcerrors.Code(err) == gcerrors.PermissionDenied || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)
+}
+
 var errHangs = errors.New("the store does not answer in time")
 
 // explainUnretried adds what to do to the errors that people meet.
@@ -154,7 +160,7 @@ func explainUnretried(err error) error {
 	switch {
 	case errors.Is(err, syscall.ENOSPC):
 		return fmt.Errorf("%w: free space or prune the repository, then start again; what is uploaded already is found again", err)
-	case gcerrors.Code(err) == gcerrors.PermissionDenied || errors.Is(err, fs.ErrPermission):
+	case MayNotWrite(err):
 		return fmt.Errorf("%w: the credentials need to list, read, write and delete below the repository's prefix", err)
 	}
 	return err

@@ -9,10 +9,12 @@ import (
 	"github.com/cairndb/cairn/internal/backup/repo/repotest"
 )
 
+// inMemory numbers stores in memory, which live as long as the process.
+var inMemory atomic.Int64
+
 func TestSuiteInMemory(t *testing.T) {
 	t.Parallel()
-	var n atomic.Int64
-	repotest.Run(t, func(*testing.T) string { return fmt.Sprintf("mem://suite/%d/x", n.Add(1)) })
+	repotest.Run(t, func(*testing.T) string { return fmt.Sprintf("mem://suite/%d/x", inMemory.Add(1)) })
 }
 
 func TestSuiteInDirectory(t *testing.T) {

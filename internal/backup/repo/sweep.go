@@ -394,7 +394,7 @@ func (s *sweep) wait(ctx context.Context) (free []string, err error) {
 		if len(free) == len(s.trash) || !s.r.now().Before(deadline) {
 			return free, nil
 		}
-		if err := pause(ctx, time.Second); err != nil {
+		if err := pause(ctx, s.r.poll()); err != nil {
 			return nil, err
 		}
 	}

@@ -326,7 +326,7 @@ func (r *Restore) makeCollection(ctx context.Context, t *task) error {
 		drop = there
 	case r.state.begun(t):
 		drop = false
-		r.log.Always("going on with %#q after %d documents", t.namespace(), r.state.skip(t))
+		r.log.Always("going on with %#q after %s", t.namespace(), tool.Count(r.state.skip(t), "document", "documents"))
 	case !r.o.Output.Drop && there:
 		r.log.Always("restoring to existing collection %#q without dropping", t.namespace())
 	case drop && strings.HasPrefix(t.coll, "system."):

@@ -455,7 +455,7 @@ func (o *oplogRun) close() error {
 		return fmt.Errorf("error applying oplog: %w", err)
 	}
 	if x := o.r.expect; x != nil && x.entries >= 0 && o.r.o.Input.OplogFile == "" && x.entries != o.count {
-		return fmt.Errorf("the oplog has %d entries, the manifest of the dump says %d; --noVerify restores what is there", o.count, x.entries)
+		return fmt.Errorf("the oplog has %s, the manifest of the dump says %d; --noVerify restores what is there", tool.Count(o.count, "entry", "entries"), x.entries)
 	}
 	for _, why := range slices.Sorted(maps.Keys(stats.Skipped)) {
 		o.r.log.Info("%d oplog operations passed over: %s", stats.Skipped[why], why)

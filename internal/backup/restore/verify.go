@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/cairndb/cairn/internal/backup/tool"
 )
 
 // expectation is what the manifest of a dump says it holds. nil expects nothing.
@@ -206,7 +208,7 @@ func (r *Restore) checkCount(t *task, read int64) error {
 	if !ok || want == read {
 		return nil
 	}
-	return fmt.Errorf("`%s` has %d documents in the dump, its manifest says %d; --noVerify restores what is there", t.src, read, want)
+	return fmt.Errorf("`%s` has %s in the dump, its manifest says %d; --noVerify restores what is there", t.src, tool.Count(read, "document", "documents"), want)
 }
 
 // verify checks the archive as a whole.

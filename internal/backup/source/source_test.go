@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/cairndb/cairn/cairntest"
 	"github.com/cairndb/cairn/internal/backup/batch"
 	"github.com/cairndb/cairn/internal/backup/entry"
+	"github.com/cairndb/cairn/internal/backup/otherserver"
 	"github.com/cairndb/cairn/internal/bson"
 )
 
@@ -370,6 +370,7 @@ func TestTailSurvivesRestarts(t *testing.T) {
 	t.Parallel()
 	for _, set := range []string{"", "rs0"} {
 		t.Run("set "+set, func(t *testing.T) {
+			t.Parallel()
 			d := startDisk(t, cairn.Options{Dir: t.TempDir(), ReplSet: set, CacheBytes: 16 << 20, OplogBytes: 16 << 20})
 			c := connect(t, d.uri)
 			s := open(t, c)
@@ -523,23 +524,7 @@ func fakeServer(t testing.TB, reply dbson.D) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	ctx, cancel := context.WithCancel(context.Background())
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() { answer(ctx, conn, doc) })
-		}
-	})
-	t.Cleanup(func() { cancel(); l.Close(); wg.Wait() })
-	return fmt.Sprintf("mongodb://%s/?directConnection=true", l.Addr())
+	return otherserver.Start(t, doc)
 }
 
 // TestVisible: what a reader has seen has an entry at or before what Visible says.

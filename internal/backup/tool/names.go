@@ -95,3 +95,8 @@ func Plural(n int64, one, many string) string {
 	}
 	return many
 }
+
+// Count is a number with the word for so many: "1 document", "0 documents".
+func Count[N int | int64](n N, one, many string) string {
+	return fmt.Sprintf("%d %s", n, Plural(int64(n), one, many))
+}

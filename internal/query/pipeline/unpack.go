@@ -109,7 +109,7 @@ func (it *unpackIter) Next(ctx context.Context) (bson.Raw, error) {
 // begin opens the columns of a bucket.
 func (it *unpackIter) begin(bucket bson.Raw) error {
 	if n, ok := bucket.Get("control").Doc().Get("version").AsInt64(); !ok || n != 1 {
-		return mongoerr.New(mongoerr.CommandNotSupported, "the bucket %s is compressed (control.version %d): this version of Cairn keeps such buckets, for dumps and restores too, but cannot read their measurements",
+		return mongoerr.New(mongoerr.CommandNotSupported, "the bucket %s is compressed (control.version %d): this version of Cairn keeps such buckets, for dumps and restores too, but cannot read their measurements; dump them from their own server through a view",
 			bucket.Get("_id"), n)
 	}
 	data := bucket.Get("data").Doc()

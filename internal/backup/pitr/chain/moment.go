@@ -26,7 +26,7 @@ a local time ("2026-11-26 14:00:00", "2026-11-26 14:00", "14:00"), "yesterday 14
 
 var (
 	exactForm = regexp.MustCompile(`^(?:Timestamp\()?\s*(\d{1,10})\s*[:,]\s*(\d{1,10})\s*\)?$`)
-	agoForm   = regexp.MustCompile(`^-?((?:\d+(?:\.\d+)?[a-z]+\s*)+?)\s*(ago)?$`)
+	agoForm   = regexp.MustCompile(`^-?((?:\d+(?:\.\d+)?\s*[a-z]+\s*)+?)\s*(ago)?$`)
 	agoPart   = regexp.MustCompile(`(\d+(?:\.\d+)?)([a-z]+)`)
 )
 
@@ -108,7 +108,7 @@ func parseClock(s string, now time.Time, loc *time.Location) (time.Time, error) 
 var units = map[string]time.Duration{
 	"s": time.Second, "sec": time.Second, "m": time.Minute, "min": time.Minute, "h": time.Hour, "d": 24 * time.Hour,
 	"day": 24 * time.Hour, "days": 24 * time.Hour, "w": 7 * 24 * time.Hour, "mo": 30 * 24 * time.Hour, "y": 365 * 24 * time.Hour,
-	"hour": time.Hour, "hours": time.Hour, "week": 7 * 24 * time.Hour, "weeks": 7 * 24 * time.Hour, "minutes": time.Minute, "seconds": time.Second,
+	"hour": time.Hour, "hours": time.Hour, "week": 7 * 24 * time.Hour, "weeks": 7 * 24 * time.Hour, "minute": time.Minute, "minutes": time.Minute, "second": time.Second, "seconds": time.Second,
 }
 
 // ParseDuration reads sums such as 90m, 1d12h, 2w, 1y6mo.

@@ -23,8 +23,12 @@ func Text(ts bson.Timestamp) string { return fmt.Sprintf("%d:%d", ts.Seconds(), 
 // Clock is the wall clock second of a timestamp, in UTC.
 func Clock(ts bson.Timestamp) time.Time { return time.Unix(int64(ts.Seconds()), 0).UTC() }
 
-// Describe is a timestamp as reports show it: exact, and readable.
+// Describe is a timestamp as reports show it: exact, and readable. The end of a second, which is
+// what a time on the clock means, is that time.
 func Describe(ts bson.Timestamp) string {
+	if ts.Increment() == math.MaxUint32 {
+		return Clock(ts).Format(time.RFC3339)
+	}
 	return fmt.Sprintf("%s (%s)", Text(ts), Clock(ts).Format(time.RFC3339))
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/cairndb/cairn/internal/backup/pitr/find"
 	"github.com/cairndb/cairn/internal/backup/pitr/picture"
 	"github.com/cairndb/cairn/internal/backup/repo"
+	"github.com/cairndb/cairn/internal/backup/tool"
 )
 
 func as[E error](err error) (e E, ok bool) {
@@ -72,7 +73,7 @@ func NewFull(m *repo.Manifest, took time.Duration) *Full {
 // Text implements Report.
 func (r *Full) Text(w io.Writer) {
 	b := r.Backup
-	fmt.Fprintf(w, "full backup %s: %d documents of %d collections, %s, of which %s new, %s, %.1f s\n", b.ID, b.Documents, r.Collections,
+	fmt.Fprintf(w, "full backup %s: %s of %s, %s, of which %s new, %s, %.1f s\n", b.ID, tool.Count(b.Documents, "document", "documents"), tool.Count(r.Collections, "collection", "collections"),
 		picture.Size(b.Bytes), picture.Size(r.NewBytes), storedIn(b), r.Seconds)
 	fmt.Fprintf(w, "restorable: the moment %s, and with slices every one after it\n", b.End)
 }
@@ -110,7 +111,7 @@ func (r *Incr) Text(w io.Writer) {
 		fmt.Fprintf(w, "nothing happened since %s\n", r.To)
 		return
 	}
-	fmt.Fprintf(w, "%d entries (%s) in %d slices, after %s up to %s, %.1f s\n", r.Entries, picture.Size(r.Bytes), len(r.Slices), r.From, r.To, r.Seconds)
+	fmt.Fprintf(w, "%s (%s) in %s, after %s up to %s, %.1f s\n", tool.Count(r.Entries, "entry", "entries"), picture.Size(r.Bytes), tool.Count(len(r.Slices), "slice", "slices"), r.From, r.To, r.Seconds)
 }
 
 // Run is how a continuous backup stands, and its last word.
@@ -158,8 +159,9 @@ func (r *Run) Text(w io.Writer) {
 	if r.Stored != nil {
 		stored = r.Stored.String()
 	}
-	fmt.Fprintf(w, "stored up to %s, lag %.1f s; %d slices, %d entries, %s, %d full backups; %d store requests (%.0f an hour), %d retries\n",
-		stored, r.LagSeconds, r.Slices, r.Entries, picture.Size(r.Bytes), r.Fulls, r.Requests, r.PerHour, r.Retries)
+	fmt.Fprintf(w, "stored up to %s, lag %.1f s; %s, %s, %s, %s; %s (%.0f an hour), %s\n",
+		stored, r.LagSeconds, tool.Count(r.Slices, "slice", "slices"), tool.Count(r.Entries, "entry", "entries"), picture.Size(r.Bytes), tool.Count(r.Fulls, "full backup", "full backups"),
+		tool.Count(r.Requests, "store request", "store requests"), r.PerHour, tool.Count(r.Retries, "retry", "retries"))
 }
 
 // Change is one line of `backup find-change`.
@@ -206,9 +208,12 @@ func NewSearched(s pitr.Searched) *Searched {
 
 // Text implements Report.
 func (r *Searched) Text(w io.Writer) {
-	fmt.Fprintf(w, "%d changes in %d entries\n", r.Changes, r.Entries)
+	fmt.Fprintf(w, "%s in %s\n", tool.Count(r.Changes, "change", "changes"), tool.Count(r.Entries, "entry", "entries"))
 	for _, l := range r.Looked {
 		fmt.Fprintf(w, "looked through %s to %s\n", l.From, l.To)
+	}
+	if len(r.Looked) == 0 {
+		fmt.Fprintln(w, "no backup covers any of that time: cairn backup list shows what is covered")
 	}
 	if r.Changes > 0 {
 		fmt.Fprintln(w, "the moment before a change is its TS with the increment less one, or the end of the second before: cairn backup serve --at …")

@@ -1,6 +1,7 @@
 package results
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"time"
@@ -10,6 +11,11 @@ import (
 
 // Keys are the keys of a repository.
 type Keys []repo.KeyInfo
+
+// MarshalJSON has an object, as of every command.
+func (ks Keys) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string][]repo.KeyInfo{"keys": append([]repo.KeyInfo{}, ks...)})
+}
 
 // Text implements Report.
 func (ks Keys) Text(w io.Writer) {
@@ -21,8 +27,21 @@ func (ks Keys) Text(w io.Writer) {
 	}
 }
 
+// KeyRemoved is a key that opens the repository no more.
+type KeyRemoved struct {
+	ID string `json:"removedKey"`
+}
+
+// Text implements Report.
+func (k *KeyRemoved) Text(w io.Writer) { fmt.Fprintf(w, "removed the key %s\n", k.ID) }
+
 // Locks are locks that were removed.
 type Locks []repo.LockInfo
+
+// MarshalJSON has an object, as of every command.
+func (ls Locks) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string][]repo.LockInfo{"removedLocks": append([]repo.LockInfo{}, ls...)})
+}
 
 // Text implements Report.
 func (ls Locks) Text(w io.Writer) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cairndb/cairn/internal/backup/pitr"
 	"github.com/cairndb/cairn/internal/backup/pitr/picture"
+	"github.com/cairndb/cairn/internal/backup/tool"
 )
 
 // Plan is the result of `backup restore --plan`.
@@ -15,9 +16,10 @@ type Plan struct {
 	Full        Backup       `json:"full"`
 	Pieces      int          `json:"slices"`
 	Collections []Collection `json:"collections"`
+	Views       []string     `json:"views"`
 	Documents   int64        `json:"documents"`
 	DataBytes   int64        `json:"dataBytes"`
-	Entries     int64        `json:"oplogEntries"`
+	Entries     int64        `json:"oplogEntries"` // to be read
 	OplogBytes  int64        `json:"oplogBytes"`
 	Overwritten []string     `json:"overwritten"`
 	Untouched   []string     `json:"untouched"`
@@ -39,6 +41,7 @@ type Collection struct {
 func NewPlan(p *pitr.RestorePlan) *Plan {
 	r := &Plan{To: at(p.To), Full: backup(p.FullManifest()), Pieces: len(p.Chain.Pieces), Collections: []Collection{}, Documents: p.Documents, DataBytes: p.DataBytes,
 		Entries: p.OplogEntries, OplogBytes: p.OplogBytes, Overwritten: orNone(p.Overwritten), Untouched: orNone(p.Untouched), Resumes: p.Resumes, Estimate: p.Estimate.Seconds(), exact: p.Exact}
+	r.Views = orNone(p.Views)
 	for _, c := range p.Collections {
 		r.Collections = append(r.Collections, Collection(c))
 	}
@@ -59,15 +62,18 @@ func (r *Plan) Text(w io.Writer) {
 	} else {
 		fmt.Fprintf(w, "restore to %s, everything of that second included\n", r.To.Time.Format(time.RFC3339))
 	}
-	fmt.Fprintf(w, "from the full backup %s of %s, then %d slices\n", r.Full.ID, r.Full.End, r.Pieces)
+	fmt.Fprintf(w, "from the full backup %s of %s, then %s\n", r.Full.ID, r.Full.End, tool.Count(r.Pieces, "slice", "slices"))
 	for _, c := range r.Collections {
 		name := c.From
 		if c.To != c.From {
 			name += " as " + c.To
 		}
-		fmt.Fprintf(w, "  %s  %d documents, %s\n", name, c.Documents, picture.Size(c.Bytes))
+		fmt.Fprintf(w, "  %s  %s, %s\n", name, tool.Count(c.Documents, "document", "documents"), picture.Size(c.Bytes))
 	}
-	fmt.Fprintf(w, "data: %d documents, %s; oplog: %d entries, %s; about %s\n", r.Documents, picture.Size(r.DataBytes), r.Entries, picture.Size(r.OplogBytes), seconds(r.Estimate))
+	for _, v := range r.Views {
+		fmt.Fprintf(w, "  %s  a view\n", v)
+	}
+	fmt.Fprintf(w, "data: %s, %s; oplog: %s to read, %s; about %s\n", tool.Count(r.Documents, "document", "documents"), picture.Size(r.DataBytes), tool.Count(r.Entries, "entry", "entries"), picture.Size(r.OplogBytes), seconds(r.Estimate))
 	if r.Resumes {
 		fmt.Fprintln(w, "an unfinished restore of the same is continued")
 	}
@@ -85,8 +91,8 @@ type Restore struct {
 	Full          string           `json:"full"`
 	Documents     int64            `json:"documents"`
 	Indexes       int              `json:"indexes"`
-	Entries       int64            `json:"oplogEntries"`
-	Applied       int64            `json:"operationsApplied"`
+	Entries       int64            `json:"oplogEntries"`      // read, also those that were not selected
+	Applied       int64            `json:"operationsApplied"` // of a transaction each of its own
 	Transactions  int64            `json:"transactions"`
 	Skipped       map[string]int64 `json:"skipped"`
 	Unfinished    []string         `json:"unfinishedTransactions"`
@@ -126,10 +132,11 @@ func NewRestore(o *pitr.Restored) *Restore {
 // Text implements Report.
 func (r *Restore) Text(w io.Writer) {
 	rate := ""
-	if r.ReplaySeconds > 0.001 {
+	if r.ReplaySeconds > 0.001 && r.Entries > 0 {
 		rate = fmt.Sprintf(", %.0f a second", float64(r.Entries)/r.ReplaySeconds)
 	}
-	fmt.Fprintf(w, "restored to %s, inclusive: %d documents, %d oplog entries%s, %d indexes, %.1f s\n", r.To, r.Documents, r.Entries, rate, r.Indexes, r.Seconds)
+	fmt.Fprintf(w, "restored to %s, inclusive: %s; %s read%s, %s applied; %s; %.1f s\n", r.To, tool.Count(r.Documents, "document", "documents"), tool.Count(r.Entries, "oplog entry", "oplog entries"), rate,
+		tool.Count(r.Applied, "operation", "operations"), tool.Count(r.Indexes, "index", "indexes"), r.Seconds)
 	for _, t := range r.Unfinished {
 		fmt.Fprintf(w, "left out, not committed at that moment: %s\n", t)
 	}
@@ -144,7 +151,8 @@ func (c *Comparison) text(w io.Writer) {
 	if c.Sampled {
 		sample = " (a sample)"
 	}
-	fmt.Fprintf(w, "compared: %d collections by count and hash, %d documents with their last entries%s, %d collections with the source\n", c.Collections, c.Documents, sample, c.Source)
+	fmt.Fprintf(w, "compared: %s by count and hash, %s%s, %s with the source\n", tool.Count(c.Collections, "collection", "collections"),
+		tool.Count(c.Documents, "document with its last entry", "documents with their last entries"), sample, tool.Count(c.Source, "collection", "collections"))
 	for _, s := range c.Skipped {
 		fmt.Fprintf(w, "not compared: %s\n", s)
 	}
@@ -172,7 +180,7 @@ func NewDrill(d *pitr.Drilled) *Drill {
 
 // Text implements Report.
 func (r *Drill) Text(w io.Writer) {
-	fmt.Fprintf(w, "drill to %s: %d documents, %d oplog entries, %.1f s, %s\n", r.To, r.Documents, r.Entries, r.Seconds, okText(r.OK))
+	fmt.Fprintf(w, "drill to %s: %s, %s, %.1f s, %s\n", r.To, tool.Count(r.Documents, "document", "documents"), tool.Count(r.Entries, "oplog entry", "oplog entries"), r.Seconds, okText(r.OK))
 	r.Comparison.text(w)
 }
 

@@ -3,12 +3,14 @@ package results
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/cairndb/cairn/internal/backup/pitr"
 	"github.com/cairndb/cairn/internal/backup/pitr/chain"
 	"github.com/cairndb/cairn/internal/backup/pitr/picture"
 	"github.com/cairndb/cairn/internal/backup/repo"
+	"github.com/cairndb/cairn/internal/backup/tool"
 )
 
 // List is the result of `backup list`.
@@ -63,7 +65,7 @@ func (l *List) Text(w io.Writer) {
 	slices, bytes, entries := 0, int64(0), int64(0)
 	flush := func() {
 		if slices > 0 {
-			fmt.Fprintf(w, "  %d slices, %d entries, %s\n", slices, entries, picture.Size(bytes))
+			fmt.Fprintf(w, "  %s, %s, %s\n", tool.Count(slices, "slice", "slices"), tool.Count(entries, "entry", "entries"), picture.Size(bytes))
 		}
 		slices, bytes, entries = 0, 0, 0
 	}
@@ -73,9 +75,9 @@ func (l *List) Text(w io.Writer) {
 			continue
 		}
 		flush()
-		detail := fmt.Sprintf("%d entries", b.Entries)
+		detail := tool.Count(b.Entries, "entry", "entries")
 		if b.Kind == string(chain.Full) {
-			detail = fmt.Sprintf("%d documents", b.Documents)
+			detail = tool.Count(b.Documents, "document", "documents")
 		}
 		fmt.Fprintf(w, "%-9s %s  up to %s  %s, %s, %s\n", b.Kind, b.ID, b.End, detail, picture.Size(b.Bytes), storedIn(b))
 	}
@@ -102,6 +104,7 @@ type Status struct {
 	Verify     *pitr.VerifyRecord `json:"lastVerify,omitempty"`
 	Drill      *pitr.DrillRecord  `json:"lastDrill,omitempty"`
 	Locks      []repo.LockInfo    `json:"locks"`
+	NoLocks    string             `json:"locksError,omitempty"`
 	Damaged    string             `json:"damaged,omitempty"`
 	OK         bool               `json:"ok"`
 	Problems   []string           `json:"problems"`
@@ -124,6 +127,9 @@ func NewStatus(url string, s *pitr.Status, maxLag time.Duration) *Status {
 	c := s.State.Coverage
 	r := &Status{Repository: url, Windows: windows(c.Windows), Gaps: gaps(c.OpenGaps()), Backups: len(c.Backups), NoServer: s.ServerError,
 		Verify: s.Verify, Locks: s.Locks, Problems: []string{}}
+	if s.NoLocks != nil {
+		r.NoLocks = s.NoLocks.Error()
+	}
 	if r.Locks == nil {
 		r.Locks = []repo.LockInfo{}
 	}
@@ -174,7 +180,7 @@ func NewStatus(url string, s *pitr.Status, maxLag time.Duration) *Status {
 
 // Text implements Report.
 func (r *Status) Text(w io.Writer) {
-	fmt.Fprintf(w, "repository    %s, %d backups\n", r.Repository, r.Backups)
+	fmt.Fprintf(w, "repository    %s, %s\n", r.Repository, tool.Count(r.Backups, "backup", "backups"))
 	if r.Newest != nil {
 		fmt.Fprintf(w, "restorable    up to %s\n", r.Newest)
 	}
@@ -205,9 +211,12 @@ func (r *Status) Text(w io.Writer) {
 		fmt.Fprintln(w, "last verify   never")
 	}
 	if d := r.Drill; d != nil {
-		fmt.Fprintf(w, "last drill    %s, to %s, %d documents in %.0f s, %s\n", d.Finished.Format(time.RFC3339), d.To, d.Documents, d.Seconds, okText(d.OK))
+		fmt.Fprintf(w, "last drill    %s, to %s, %s in %.0f s, %s\n", d.Finished.Format(time.RFC3339), d.To, tool.Count(d.Documents, "document", "documents"), d.Seconds, okText(d.OK))
 	} else {
 		fmt.Fprintln(w, "last drill    never: a backup that was never restored is a hope")
+	}
+	if r.NoLocks != "" {
+		fmt.Fprintf(w, "lock          not known: %s\n", r.NoLocks)
 	}
 	for i := range r.Locks {
 		fmt.Fprintf(w, "lock          %s\n", r.Locks[i].String())
@@ -258,7 +267,8 @@ func NewVerify(v *pitr.Verified) *Verify {
 
 // Text implements Report.
 func (r *Verify) Text(w io.Writer) {
-	fmt.Fprintf(w, "%d backups, %d objects, %d of %d packs read, %d entries and %d documents counted, %.1f s\n", r.Backups, r.Objects, r.PacksRead, r.Packs, r.Entries, r.Documents, r.Seconds)
+	fmt.Fprintf(w, "%s, %s, %d of %s read, %s and %s counted, %.1f s\n", tool.Count(r.Backups, "backup", "backups"), tool.Count(r.Objects, "object", "objects"), r.PacksRead,
+		tool.Count(r.Packs, "pack", "packs"), tool.Count(r.Entries, "entry", "entries"), tool.Count(r.Documents, "document", "documents"), r.Seconds)
 	for _, g := range r.Gaps {
 		fmt.Fprintf(w, "GAP (recorded): after %s up to %s: %s\n", g.After, g.UpTo, g.Why)
 	}
@@ -308,20 +318,24 @@ func (r *Prune) Text(w io.Writer) {
 		if d.Keep {
 			word = "keep  "
 		}
-		fmt.Fprintf(w, "%s  full %s  %s  %v\n", word, d.ID, d.End, d.Reasons)
+		why := ""
+		if len(d.Reasons) > 0 {
+			why = "  (" + strings.Join(d.Reasons, ", ") + ")"
+		}
+		fmt.Fprintf(w, "%s  full %s  %s%s\n", word, d.ID, d.End, why)
 	}
 	verb := "deleted"
 	if r.DryRun {
 		verb = "would be deleted"
 	}
-	fmt.Fprintf(w, "%d backups kept, %d %s; %d packs (%s) %s, %d left for the next time\n", kept, r.Deleted, verb,
-		r.Sweep.Deleted, picture.Size(r.Sweep.DeletedBytes), verb, r.Sweep.Condemned)
+	fmt.Fprintf(w, "%s kept, %d %s; %s (%s) %s, %d left for the next time\n", tool.Count(kept, "backup", "backups"), r.Deleted, verb,
+		tool.Count(r.Sweep.Deleted, "pack", "packs"), picture.Size(r.Sweep.DeletedBytes), verb, r.Sweep.Condemned)
 	if s := r.Sweep; s.Repacked > 0 {
 		verb := "was"
 		if r.DryRun {
 			verb = "would be"
 		}
-		fmt.Fprintf(w, "%d of these packs (%s) are in use in part: that part (%s) %s stored anew\n", s.Repacked, picture.Size(s.RepackedBytes), picture.Size(s.RewrittenStored), verb)
+		fmt.Fprintf(w, "%d of these packs (%s) %s in use in part: that part (%s) %s stored anew\n", s.Repacked, picture.Size(s.RepackedBytes), tool.Plural(int64(s.Repacked), "is", "are"), picture.Size(s.RewrittenStored), verb)
 	}
 	for _, win := range r.Windows {
 		fmt.Fprintf(w, "restorable: %s to %s\n", win.From, win.To)
