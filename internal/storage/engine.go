@@ -26,8 +26,9 @@ type Engine struct {
 	lock    io.Closer
 	format  int // version of the data directory
 	cache   *pebble.Cache
-	rows    *rowCache // nil: the cache is too small for one
-	changed rowChange // room for the next Apply
+	rows    *rowCache     // nil: the cache is too small for one
+	changed rowChange     // room for the next Apply
+	group   *pebble.Batch // of the groups of units that Apply merges; nil before the first
 	db      *pebble.DB
 	journal *journal.Journal
 
@@ -245,20 +246,9 @@ func (e *Engine) Apply(end Mark, sets ...*WriteSet) error {
 
 func (e *Engine) apply(end Mark, sets []*WriteSet) error {
 	change := e.beginChange(e.changed, sets...)
-	var b *pebble.Batch
-	for _, w := range sets {
-		if w == nil || w.Empty() {
-			continue
-		}
-		if b == nil {
-			b = w.b
-		} else if err := b.Apply(w.b, nil); err != nil {
-			return fmt.Errorf("storage: merge write sets: %w", err)
-		}
-	}
-	if b == nil {
-		b = e.db.NewBatch()
-		defer b.Close()
+	b, err := e.merge(sets)
+	if err != nil {
+		return err
 	}
 	op := b.SetDeferred(len(appliedKeyBytes), markLen)
 	copy(op.Key, appliedKeyBytes)
@@ -276,6 +266,38 @@ func (e *Engine) apply(end Mark, sets []*WriteSet) error {
 	e.ckpt.note(end.Pos)
 	return nil
 }
+
+// merge returns the batch of all sets: that of the only one, or one that is used again for every
+// group, as a new one of some megabytes would cost more in fresh memory than in copying.
+func (e *Engine) merge(sets []*WriteSet) (*pebble.Batch, error) {
+	var only *pebble.Batch
+	n := 0
+	for _, w := range sets {
+		if w != nil && !w.Empty() {
+			only = w.b
+			n++
+		}
+	}
+	if n == 1 {
+		return only, nil
+	}
+	if e.group == nil {
+		e.group = e.db.NewBatch(pebble.WithMaxRetainedSizeBytes(groupBytes))
+	}
+	e.group.Reset()
+	for _, w := range sets {
+		if w == nil || w.Empty() {
+			continue
+		}
+		if err := e.group.Apply(w.b, nil); err != nil {
+			return nil, fmt.Errorf("storage: merge write sets: %w", err)
+		}
+	}
+	return e.group, nil
+}
+
+// groupBytes is what the batch of a group may keep: sixteen clients' units of an insert of many.
+const groupBytes = 6 << 20
 
 // ApplyUnlogged applies changes that no journal record explains. Only for
 // bytes that nothing refers to until a later flush and a logged entry make
@@ -424,6 +446,9 @@ func (e *Engine) Crash() {
 
 func (e *Engine) closeFiles() error {
 	var errs []error
+	if e.group != nil {
+		errs = append(errs, e.group.Close())
+	}
 	if e.db != nil {
 		errs = append(errs, convErr(e.db.Close()))
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -18,8 +19,11 @@ const (
 	// flushAt is the buffered size at which Append writes (not syncs) early,
 	// so that a sync after a bulk load has little left to write.
 	flushAt = 256 << 10
-	// keepBuffer bounds the buffers that are kept for reuse.
-	keepBuffer = 1 << 20
+	// keepBuffer bounds the buffers that are kept for reuse, whatever is written; one that
+	// a group of units has made larger, up to groupBuffer, is kept as long as writes fill
+	// at least an eighth of it.
+	keepBuffer  = 1 << 20
+	groupBuffer = 6 << 20
 )
 
 // Options configure Open.
@@ -138,6 +142,11 @@ func (j *Journal) Append(recs []Record) (end Pos, err error) {
 	}
 	synced := j.durable.Load().Pos
 	before := j.mu.appended.Pos
+	size := 0
+	for i := range recs {
+		size += recordHeaderLen + len(recs[i].Payload)
+	}
+	j.mu.buf = slices.Grow(j.mu.buf, size)
 	for i := range recs {
 		j.appendLocked(&recs[i], synced)
 	}
@@ -264,7 +273,7 @@ func (j *Journal) flushLocked() (Mark, error) {
 		}
 		rest, pos = rest[n:], pos+Pos(n)
 	}
-	if cap(buf) <= keepBuffer {
+	if cap(buf) <= keepBuffer || (cap(buf) <= groupBuffer && len(buf) >= cap(buf)/8) {
 		j.wmu.spare = buf[:0]
 	}
 	return mark, nil
