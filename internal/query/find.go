@@ -276,8 +276,8 @@ func (r *FindRequest) checkTailable(t *target) error {
 		if r.AwaitData {
 			return mongoerr.New(mongoerr.FailedToParse, "Cannot set 'awaitData' without also setting 'tailable'")
 		}
-	case !r.Sort.IsEmpty() && !isNatural(r.Sort):
-		return mongoerr.New(mongoerr.BadValue, "error processing query: ns=%s tailable cursor requested with sort", r.NS)
+	case !r.Sort.IsEmpty() && bson.CompareDocs(r.Sort, bson.D("$natural", 1)) != 0:
+		return mongoerr.New(mongoerr.BadValue, "cannot use tailable option with a sort other than {$natural: 1}")
 	case r.SingleBatch:
 		return mongoerr.New(mongoerr.FailedToParse, "Cannot use tailable option with the 'singleBatch' option")
 	case t.coll != nil && !t.coll.IsCapped():

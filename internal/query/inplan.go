@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/cairndb/cairn/internal/mongoerr"
+	"github.com/cairndb/cairn/internal/query/pipeline"
 )
 
 // inPlan says of an error that it came while a command's plan ran, as MongoDB 8.0 does: during
@@ -25,6 +26,9 @@ func firstBatchInPlan(command string, ns Namespace, err error) error {
 	case "find":
 		return inPlan("Executor error during find command: "+ns.String(), err)
 	case "aggregate":
+		if mongoerr.Is(err, pipeline.NoUniqueIndex) { // comes of the stage, before the plan runs
+			return err
+		}
 		return inPlan("Executor error during aggregate command on namespace: "+ns.String(), err)
 	}
 	return err

@@ -50,14 +50,10 @@ func TestFailPointOfTime(t *testing.T) {
 	check(t, more("c", free))
 
 	// A time limit that passes is none with maxTimeNeverTimeOut.
-	check(t, db.RunCommand(ctx, d("delete", "c", "deletes", bson.A{d("q", d(), "limit", 0)})).Err())
-	insertN(ctx, t, db.Collection("c"), 3000, 0)
-	// It counts pairs: far longer than a millisecond.
-	slow := d("aggregate", "c", "pipeline", bson.A{d("$lookup", d("from", "c", "pipeline", bson.A{d("$match", d("n", 1))}, "as", "x", "let", d("i", "$_id"))), d("$count", "n")}, "cursor", d(), "maxTimeMS", 1)
-	wantCode(t, db.RunCommand(ctx, slow).Err(), 50)
+	failPoint(ctx, t, client, "failCommand", "alwaysOn", d("failCommands", bson.A{"ping"}, "blockConnection", true, "blockTimeMS", 50))
+	wantCode(t, db.RunCommand(ctx, d("ping", 1, "maxTimeMS", 5)).Err(), 50)
 	failPoint(ctx, t, client, "maxTimeNeverTimeOut", "alwaysOn", nil)
-	slow[1].Value = bson.A{d("$match", d("_id", d("$lt", 30))), slow[1].Value.(bson.A)[0], slow[1].Value.(bson.A)[1]}
-	check(t, db.RunCommand(ctx, slow).Err())
+	check(t, db.RunCommand(ctx, d("ping", 1, "maxTimeMS", 5)).Err())
 }
 
 // onPrimaryTransactionalWrite counts the units of retryable writes, so that skip reaches into a

@@ -22,6 +22,7 @@ type lookupStage struct {
 	specs                    []bson.Raw
 	hasPipeline              bool
 	subEnv                   *expr.Env
+	unwind                   *unwindStage // of as, when it follows at once: see lookupunwind.go; nil: none
 }
 
 func lookupError(format string, a ...any) error {
@@ -183,6 +184,13 @@ func (l *lookupStage) serialize(b *bson.Builder) {
 		b.End()
 		b.Any("pipeline", l.specs)
 	}
+	if u := l.unwind; u != nil {
+		b.Doc("unwinding").Bool("preserveNullAndEmptyArrays", u.preserve)
+		if u.index != "" {
+			b.Str("includeArrayIndex", u.index)
+		}
+		b.End()
+	}
 	b.End().End()
 }
 
@@ -202,7 +210,9 @@ func (l *lookupStage) deps(d *expr.Deps) visibility {
 	return seesInput
 }
 
-func (l *lookupStage) passes(path string) bool { return !related(path, l.as) }
+func (l *lookupStage) passes(path string) bool {
+	return !related(path, l.as) && (l.unwind == nil || l.unwind.passes(path))
+}
 
 func (l *lookupStage) foreign() []Namespace {
 	if l.from.Coll == "" {
@@ -227,7 +237,11 @@ func (l *lookupStage) correlated() bool {
 }
 
 func (l *lookupStage) open(o *Options, src Iterator) (Iterator, error) {
-	return &lookupIter{src: src, l: l, o: o, as: splitPath(l.as), cacheable: !l.correlated(), b: bson.NewBuilder(nil)}, nil
+	it := &lookupIter{src: src, l: l, o: o, as: splitPath(l.as), cacheable: !l.correlated(), b: bson.NewBuilder(nil)}
+	if l.unwind != nil {
+		return newLookupUnwind(it), nil
+	}
+	return it, nil
 }
 
 type lookupIter struct {
@@ -265,8 +279,8 @@ func (it *lookupIter) Next(ctx context.Context) (bson.Raw, error) {
 	return out, nil
 }
 
-// join runs the inner pipeline for a document.
-func (it *lookupIter) join(ctx context.Context, doc bson.Raw) (bson.Array, error) {
+// openJoin opens the inner pipeline for a document.
+func (it *lookupIter) openJoin(ctx context.Context, doc bson.Raw) (Iterator, error) {
 	if err := it.o.interrupt(); err != nil {
 		return nil, err
 	}
@@ -288,7 +302,12 @@ func (it *lookupIter) join(ctx context.Context, doc bson.Raw) (bson.Array, error
 		}
 		p = &Pipeline{append([]stage{m}, p.stages...), p.o, p.depth}
 	}
-	inner, err := openOn(ctx, p, l.from)
+	return openOn(ctx, p, l.from)
+}
+
+// join runs the inner pipeline for a document.
+func (it *lookupIter) join(ctx context.Context, doc bson.Raw) (bson.Array, error) {
+	inner, err := it.openJoin(ctx, doc)
 	if err != nil {
 		return nil, err
 	}
@@ -303,7 +322,7 @@ func (it *lookupIter) join(ctx context.Context, doc bson.Raw) (bson.Array, error
 			break
 		}
 		if b.AppendDoc("", d); b.Len() > maxLookupResult {
-			return nil, mongoerr.New(4568, "Total size of documents in %s matching pipeline's $lookup stage exceeds %d bytes", l.from.Coll, maxLookupResult)
+			return nil, mongoerr.New(4568, "Total size of documents in %s matching pipeline's $lookup stage exceeds %d bytes", it.l.from.Coll, maxLookupResult)
 		}
 	}
 	a := bson.Array(b.Finish())

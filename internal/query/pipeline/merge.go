@@ -10,6 +10,9 @@ import (
 	"github.com/cairndb/cairn/internal/mongoerr"
 )
 
+// NoUniqueIndex is the error of a $merge on fields that may not be unique.
+const NoUniqueIndex mongoerr.Code = 51183
+
 // mergeStage is $merge.
 type mergeStage struct {
 	ns         Namespace
@@ -221,7 +224,7 @@ func (s *mergeStage) write(ctx context.Context, o *Options, src Iterator) error 
 			return err
 		}
 		if !ok {
-			return mongoerr.New(51183, "Cannot find index to verify that join fields will be unique")
+			return mongoerr.New(NoUniqueIndex, "Cannot find index to verify that join fields will be unique")
 		}
 	}
 	return batches(ctx, o, src, func(docs []bson.Raw) error {

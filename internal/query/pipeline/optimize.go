@@ -48,6 +48,12 @@ func (p *Pipeline) rule(i int) bool {
 		return false
 	}
 	switch b := p.stages[i+1].(type) {
+	case *unwindStage:
+		if l, ok := p.stages[i].(*lookupStage); ok && l.takes(b) {
+			c := *l
+			c.unwind = b
+			return p.replace(i, 2, &c)
+		}
 	case *matchStage:
 		return p.moveMatch(i, b)
 	case *limitStage:
