@@ -63,6 +63,7 @@ func run(ctx context.Context, c config) (err error) {
 		}
 		defer os.RemoveAll(c.work)
 	}
+	defer os.RemoveAll(filepath.Join(c.work, "trash"))
 	if c.cairn, err = filepath.Abs(c.cairn); err != nil {
 		return err
 	}
@@ -141,7 +142,7 @@ func measureShape(ctx context.Context, c config, client *mongo.Client, shape str
 			r.Shape, r.Bytes = shape, size
 			rs = append(rs, r)
 		}
-		os.RemoveAll(cmd.out)
+		c.discard(cmd.out)
 	}
 	var stats bson.M
 	if err := db.RunCommand(ctx, bson.D{{Key: "dbStats", Value: 1}}).Decode(&stats); err == nil {
