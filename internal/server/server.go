@@ -189,6 +189,7 @@ func (s *Server) admit(nc net.Conn) (*Conn, bool) {
 	n := len(s.mu.conns)
 	closed, full := s.mu.closed, n >= s.cfg.MaxConns
 	if !closed && !full {
+		c.id = s.nextConn.Add(1) // before others see it
 		s.mu.conns[c] = struct{}{}
 		s.wg.Add(1)
 	}
@@ -203,7 +204,6 @@ func (s *Server) admit(nc net.Conn) (*Conn, bool) {
 		s.log.Warn("connection refused because there are too many open connections", "remote", c.remote, "connection_count", n)
 		return nil, false
 	}
-	c.id = s.nextConn.Add(1)
 	s.metrics.current.Add(1)
 	s.metrics.created.Add(1)
 	return c, true
