@@ -248,7 +248,7 @@ func (s *sweep) run(arg string, v bson.Value) string {
 	return volatile.ReplaceAllString(strings.ReplaceAll(out.String(), db, "DB"), "*")
 }
 
-var volatile = regexp.MustCompile(`(UUID|ObjectId|new Date|ISODate|BinData)\([^)]*\)|Timestamp\([1-9][0-9]*, [0-9]+\)|(salt|storedKey|serverKey): "[^"]*"|\b(millis|connectionId|sizeOnDisk|totalSize): [0-9]+|\bid: -?[0-9]{6,}|, \$clusterTime.*`)
+var volatile = regexp.MustCompile(`(UUID|ObjectId|new Date|ISODate|BinData)\([^)]*\)|Timestamp\([1-9][0-9]*, [0-9]+\)|(salt|storedKey|serverKey): "[^"]*"|\b(\w*([mM]illis|[mM]icros)\w*|\w*secs_running|uptime|connectionId|sizeOnDisk|totalSize): [0-9.]+|\bid: -?[0-9]{6,}|, \$clusterTime.*`)
 
 func (s *sweep) send(db, arg string, v bson.Value) bson.Raw {
 	s.t.Helper()
