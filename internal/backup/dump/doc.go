@@ -7,7 +7,7 @@
 //
 // It promises that a dump either succeeds after it was checked (documents written are the
 // documents read, files are on the disk) or fails with nothing under a final name that
-// is not whole; that its memory is bounded by workers × (a reply of the server + three
+// is not whole; that its memory is bounded by workers × (a reply of the server + four
 // blocks), whatever the number and size of collections; and that in original form
 // (Options.Original) every byte, line and exit is mongodump's.
 //

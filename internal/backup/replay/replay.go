@@ -210,7 +210,7 @@ func (r *Replayer) alone(e *entry.Entry) error {
 	return r.entry(&out)
 }
 
-// unit adds what takes effect at once.
+// unit adds a transaction.
 func (r *Replayer) unit(u *entry.Unit) error {
 	out, keep, err := r.o.Rules.MapUnit(*u)
 	if err != nil {
@@ -220,11 +220,9 @@ func (r *Replayer) unit(u *entry.Unit) error {
 		r.stats.Skipped["not selected"]++
 		return nil
 	}
-	if out.Txn {
-		r.stats.Transactions++
-		r.round.beginJoin()
-		defer r.round.endJoin()
-	}
+	r.stats.Transactions++
+	r.round.beginJoin()
+	defer r.round.endJoin()
 	for i := range out.Entries {
 		if err := r.entry(&out.Entries[i]); err != nil {
 			return err
