@@ -254,6 +254,9 @@ func (c *Catalog) newIndex(spec *IndexSpec, t storage.Table) (*Index, error) {
 		fields: newKeyFields(spec),
 		state:  &indexState{since: c.opt.Now()},
 	}
+	if spec.IsID() {
+		ix.unique = &storage.UniqueKey{Index: ix.Store, Of: ix.appendKeyOf}
+	}
 	if spec.PartialFilter == nil {
 		return ix, nil
 	}

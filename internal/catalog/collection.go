@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"sync/atomic"
@@ -130,7 +131,11 @@ func (c *Collection) Get(r storage.Reader, id storage.RecordID, dst []byte) (bso
 	if c.IsOplog() {
 		return c.cat.oplogGet(id, dst)
 	}
-	b, err := c.store.Get(r, id, dst)
+	var key *storage.UniqueKey
+	if ix := c.IDIndex(); ix != nil {
+		key = ix.unique
+	}
+	b, err := c.store.GetKeyed(r, key, id, dst)
 	return bson.Raw(b), err
 }
 
@@ -157,19 +162,48 @@ func (c *Collection) FindID(r storage.Reader, id bson.Value) (storage.RecordID, 
 		return 0, storage.ErrNotFound
 	}
 	s := idScratches.Get().(*idScratch)
-	s.id[0] = id
-	s.key = ix.AppendKey(s.key[:0], s.id[:]...)
-	rid, _, err := ix.Store.Find(r, s.key, s.entry[:0])
-	s.id[0] = bson.Value{}
+	rid, err := c.store.LookupID(r, ix.unique, s.keyOf(ix, id), func(doc []byte) bool { return hasID(doc, id) })
 	idScratches.Put(s)
 	return rid, err
 }
 
+// GetByID is FindID and Get in one, and takes less than both.
+func (c *Collection) GetByID(r storage.Reader, id bson.Value, dst []byte) (bson.Raw, error) {
+	ix := c.IDIndex()
+	if ix == nil {
+		return nil, storage.ErrNotFound
+	}
+	s := idScratches.Get().(*idScratch)
+	_, doc, err := c.store.Lookup(r, ix.unique, s.keyOf(ix, id), func(doc []byte) bool { return hasID(doc, id) }, dst)
+	idScratches.Put(s)
+	return doc, err
+}
+
+// hasID reports whether a document begins with that _id. It may say no if they are equal but
+// not the same bytes.
+func hasID(doc []byte, id bson.Value) bool {
+	name, v := bson.Raw(doc).First()
+	if name != "_id" {
+		return false
+	}
+	if v.Type == id.Type {
+		return bytes.Equal(v.Data, id.Data)
+	}
+	return v.IsNumber() && id.IsNumber() && bson.Compare(v, id) == 0
+}
+
 // idScratch is the memory of one FindID; it is reused.
 type idScratch struct {
-	id    [1]bson.Value
-	key   []byte
-	entry [32]byte
+	id  [1]bson.Value
+	key []byte
+}
+
+// keyOf is the key of an _id in its index. It is valid until the next call.
+func (s *idScratch) keyOf(ix *Index, id bson.Value) []byte {
+	s.id[0] = id
+	s.key = ix.AppendKey(s.key[:0], s.id[:]...)
+	s.id[0] = bson.Value{}
+	return s.key
 }
 
 var idScratches = sync.Pool{New: func() any { return &idScratch{key: make([]byte, 0, 64)} }}

@@ -20,8 +20,9 @@ type Index struct {
 
 	kept    bool // Spec.Kept
 	fields  keyFields
-	partial *match.Matcher // nil: all documents
-	build   *buildState    // nil once the index is ready
+	unique  *storage.UniqueKey // of the _id index
+	partial *match.Matcher     // nil: all documents
+	build   *buildState        // nil once the index is ready
 	state   *indexState
 }
 
@@ -66,6 +67,15 @@ func (ix *Index) AppendKey(dst []byte, vals ...bson.Value) []byte {
 		dst = keystring.Append(dst, ix.fields.coll.Value(v), ix.fields.ord.Desc(i), nil)
 	}
 	return dst
+}
+
+// appendKeyOf appends the KeyString of a document to dst, for the index on _id.
+func (ix *Index) appendKeyOf(dst, doc []byte) []byte {
+	name, v := bson.Raw(doc).First()
+	if name != "_id" {
+		return dst
+	}
+	return keystring.Append(dst, ix.fields.coll.Value(v), ix.fields.ord.Desc(0), nil)
 }
 
 // decodeKey gives the fields of an entry back, by their names in the key pattern.

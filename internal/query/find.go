@@ -133,7 +133,7 @@ func (l *Local) findPoint(op *OpContext, r *FindRequest, out *bson.Builder) (don
 	return true, l.findByID(op, r, c, id, c.Options.Collation, out)
 }
 
-// findByID answers with two gets and nothing else.
+// findByID answers with one look-up and nothing else.
 func (l *Local) findByID(op *OpContext, r *FindRequest, c *catalog.Collection, id bson.Value, coll *collate.Collator, out *bson.Builder) error {
 	if coll.Err() != nil && collate.HasString(id) {
 		return coll.Err()
@@ -156,14 +156,13 @@ func (l *Local) findByID(op *OpContext, r *FindRequest, c *catalog.Collection, i
 	buf := docBuffers.Get().(*[]byte)
 	defer docBuffers.Put(buf)
 	var doc bson.Raw
-	rid, err := c.FindID(l.eng, id)
-	if err == nil {
-		op.Stats.KeysExamined = 1
-		if doc, err = c.Get(l.eng, rid, *buf); err == nil && cap(doc) <= maxKeptBuffer {
+	switch found, err := c.GetByID(l.eng, id, *buf); {
+	case err == nil:
+		op.Stats.KeysExamined, doc = 1, found
+		if cap(doc) <= maxKeptBuffer {
 			*buf = doc
 		}
-	}
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+	case !errors.Is(err, storage.ErrNotFound):
 		return err
 	}
 	c.IDIndex().NoteAccess()
@@ -173,6 +172,7 @@ func (l *Local) findByID(op *OpContext, r *FindRequest, c *catalog.Collection, i
 		}
 	}
 	if doc != nil && proj != nil {
+		var err error
 		if doc, err = proj.Apply(doc, &project.Extra{Env: sc.env}); err != nil {
 			return firstBatchInPlan("find", r.NS, err)
 		}

@@ -361,23 +361,28 @@ func (e *Engine) Get(key, dst []byte) ([]byte, error) {
 	if ok {
 		return v, nil
 	}
-	return e.getMissed(key, dst, fill, false)
+	return e.getMissed(key, dst, fill, false, nil)
 }
 
 // getMissed reads what the row cache had not, and keeps it there. With once it does not: it
-// is for who passes over many keys and does not come back.
-func (e *Engine) getMissed(key, dst []byte, fill rowFill, once bool) ([]byte, error) {
+// is for who passes over many keys and does not come back. k makes hints to what is kept; nil
+// makes none.
+func (e *Engine) getMissed(key, dst []byte, fill rowFill, once bool, k *UniqueKey) ([]byte, error) {
 	v, err := getFrom(e.db, key, dst)
 	if err == nil && !once {
-		e.rows.fill(fill, key, v)
-		e.readAhead(key)
+		var h *hinter
+		if k != nil {
+			h = &hinter{key: k}
+		}
+		e.rows.fill(fill, key, v, h)
+		e.readAhead(key, h)
 	}
 	return v, err
 }
 
-// getPoint is r.Get of a key on the caller's stack: on the way of a hit nothing holds it.
-func getPoint(r Reader, key, dst []byte) ([]byte, error) {
-	e, once := (*Engine)(nil), false
+// latestOf returns the engine if r reads the latest state through its row cache, else nil. once
+// says that what is read is not to be kept there.
+func latestOf(r Reader) (e *Engine, once bool) {
 	switch r := r.(type) {
 	case *Engine:
 		e = r
@@ -387,13 +392,22 @@ func getPoint(r Reader, key, dst []byte) ([]byte, error) {
 		}
 	}
 	if e == nil || e.rows == nil || e.closed.Load() {
+		return nil, false
+	}
+	return e, once
+}
+
+// getPoint is r.Get of a key on the caller's stack: on the way of a hit nothing holds it.
+func getPoint(r Reader, key, dst []byte, k *UniqueKey) ([]byte, error) {
+	e, once := latestOf(r)
+	if e == nil {
 		return r.Get(bytes.Clone(key), dst)
 	}
 	v, ok, fill := e.rows.get(key, dst)
 	if ok {
 		return v, nil
 	}
-	return e.getMissed(bytes.Clone(key), dst, fill, once)
+	return e.getMissed(bytes.Clone(key), dst, fill, once, k)
 }
 
 // NewCursor opens a cursor over the latest state as it is now.

@@ -68,7 +68,7 @@ func (s IndexStore) LatchKey(keyString []byte) []byte { return clonePrefixed(s.T
 func (s IndexStore) Find(r Reader, keyString, dst []byte) (RecordID, []byte, error) {
 	if s.ByID {
 		var buf [128]byte
-		v, err := getPoint(r, s.AppendKey(buf[:0], keyString), dst)
+		v, err := getPoint(r, s.AppendKey(buf[:0], keyString), dst, nil)
 		if err != nil {
 			return 0, nil, err
 		}

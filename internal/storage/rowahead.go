@@ -58,7 +58,7 @@ func (a *rowAhead) took(steps int) {
 // readAhead keeps what stands behind a key that was missed and found in the engine, as long
 // as the cache has room that was never used: a run costs a tenth of what as many misses
 // would. Where the cache is full what is read decides what stays, one row at a time.
-func (e *Engine) readAhead(key []byte) {
+func (e *Engine) readAhead(key []byte, h *hinter) {
 	c := e.rows
 	if !c.ahead.due(key) {
 		return
@@ -80,7 +80,7 @@ func (e *Engine) readAhead(key []byte) {
 		}
 		n++
 		size += len(v)
-		has, room := c.fillAhead(ended, it.Key(), v)
+		has, room := c.fillAhead(ended, it.Key(), v, h)
 		if !room {
 			c.ahead.full.Store(true)
 			break
@@ -95,23 +95,24 @@ func (e *Engine) readAhead(key []byte) {
 
 // fillAhead is fill for a key that nobody asked for: it takes room that was never used, and
 // nothing that is kept. has says that the key was there, room that there is more of it.
-func (c *rowCache) fillAhead(ended uint64, key, value []byte) (has, room bool) {
+func (c *rowCache) fillAhead(ended uint64, key, value []byte, hints *hinter) (has, room bool) {
 	if len(key)+len(value) > maxRowBytes {
 		return false, true
 	}
 	h := maphash.Bytes(c.seed, key)
 	s := c.shard(h)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if len(s.chunks) >= s.max {
+		s.mu.Unlock()
 		return false, false
 	}
 	pos := s.find(uint32(h), key)
-	if pos != 0 && s.entry(pos).flags()&rowStale == 0 {
-		return true, true
+	has = pos != 0 && s.entry(pos).flags()&rowStale == 0
+	if !has && s.touched <= ended {
+		pos = s.put(uint32(h), key, value)
 	}
-	if s.touched <= ended {
-		s.put(uint32(h), key, value)
-	}
-	return false, true
+	gen := s.gen(pos)
+	s.mu.Unlock()
+	hints.put(c, value, c.shardNumber(h), gen, pos)
+	return has, true
 }

@@ -39,6 +39,8 @@ type rowCache struct {
 	shards []rowShard
 	shift  uint // of the hash, to a shard
 
+	hints rowHints
+
 	// changes are those between begin and end. All numbers up to ended have ended.
 	changes struct {
 		sync.Mutex
@@ -58,6 +60,8 @@ const (
 
 	rowHeader = 16
 	rowUnit   = 8 // positions count in these
+
+	rowChunkUnits = rowChunkBytes / rowUnit
 )
 
 // Flags of an entry.
@@ -75,16 +79,22 @@ type rowShard struct {
 	mu      sync.Mutex
 	slots   []uint64 // open addressing: tag<<32 | position; 0 is free
 	live    int
-	chunks  [][]byte
+	chunks  []rowChunk
 	max     int // chunks
 	memory  *rowMemory
-	head    int // the chunk that entries are added to
-	fill    int // its bytes in use
-	ends    []int
+	head    int    // the chunk that entries are added to
+	fill    int    // its bytes in use
 	touched uint64 // the newest change that touched a key of the shard
 	hits    uint64
 	misses  uint64
-	_       [24]byte
+	_       [48]byte
+}
+
+// rowChunk is a piece of the ring.
+type rowChunk struct {
+	mem *[rowChunkBytes]byte
+	end int32  // where its entries end, unless it is the one that is added to
+	gen uint32 // how often it was used again: until then an entry stays where it is
 }
 
 // newRowCache returns a cache of at most about size bytes, or nil if that is too few.
@@ -96,8 +106,9 @@ func newRowCache(size int64) *rowCache {
 	n = 1 << (bits.Len(uint(n)) - 1)
 	c := &rowCache{seed: maphash.MakeSeed(), shards: make([]rowShard, n), shift: uint(64 - bits.Len(uint(n-1)))}
 	c.memory.slabs = size >= minSlabCache
-	// Slots take about an eighth of what small entries do.
-	chunks := int(size / int64(n) * 8 / 9 / rowChunkBytes)
+	// Slots take about an eighth of what small entries do, hints a thirtieth of all.
+	chunks := int(size / int64(n) * 6 / 7 / rowChunkBytes)
+	c.hints.max = hintTable(size / hintShare)
 	for i := range c.shards {
 		c.shards[i].max, c.shards[i].memory = max(chunks, 2), &c.memory
 	}
@@ -109,7 +120,11 @@ type rowFill struct {
 	hash, ended uint64
 }
 
-func (c *rowCache) shard(h uint64) *rowShard { return &c.shards[h>>c.shift&uint64(len(c.shards)-1)] }
+func (c *rowCache) shard(h uint64) *rowShard { return &c.shards[c.shardNumber(h)] }
+
+func (c *rowCache) shardNumber(h uint64) uint32 {
+	return uint32(h >> c.shift & uint64(len(c.shards)-1))
+}
 
 // get appends the value of key to dst[:0]. If it has none, f is for fill.
 func (c *rowCache) get(key, dst []byte) (v []byte, ok bool, f rowFill) {
@@ -128,17 +143,20 @@ func (c *rowCache) get(key, dst []byte) (v []byte, ok bool, f rowFill) {
 	return nil, false, rowFill{h, c.ended.Load()}
 }
 
-// fill keeps what was read from the engine after the get that returned f.
-func (c *rowCache) fill(f rowFill, key, value []byte) {
+// fill keeps what was read from the engine after the get that returned f, and makes a hint to it.
+func (c *rowCache) fill(f rowFill, key, value []byte, h *hinter) {
 	if len(key)+len(value) > maxRowBytes {
 		return
 	}
 	s := c.shard(f.hash)
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	pos := uint32(0)
 	if s.touched <= f.ended {
-		s.put(uint32(f.hash), key, value)
+		pos = s.put(uint32(f.hash), key, value)
 	}
+	gen := s.gen(pos)
+	s.mu.Unlock()
+	h.put(c, value, c.shardNumber(f.hash), gen, pos)
 }
 
 // begin starts a change.
@@ -255,6 +273,7 @@ func (c *rowCache) stats() (st rowStats) {
 	if c == nil {
 		return st
 	}
+	st.bytes = c.hints.bytes()
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
@@ -290,7 +309,7 @@ func rowSize(key, value []byte) int {
 
 // position names an entry by where it lies; 0 is none.
 func position(chunk, off int) uint32 {
-	return uint32(chunk*(rowChunkBytes/rowUnit)+off/rowUnit) + 1
+	return uint32(chunk*rowChunkUnits+off/rowUnit) + 1
 }
 
 // entry is the entry at pos, nil for 0.
@@ -299,8 +318,7 @@ func (s *rowShard) entry(pos uint32) rowEntry {
 		return nil
 	}
 	pos--
-	b := s.chunks[pos/(rowChunkBytes/rowUnit)][pos%(rowChunkBytes/rowUnit)*rowUnit:]
-	return rowEntry(b)
+	return rowEntry(s.chunks[pos/rowChunkUnits].mem[pos%rowChunkUnits*rowUnit:])
 }
 
 // find returns the position of key's entry, or 0.
@@ -332,34 +350,41 @@ func (s *rowShard) slotOf(tag, pos uint32) (uint32, bool) {
 	return 0, false
 }
 
-// put stores an entry.
-func (s *rowShard) put(tag uint32, key, value []byte) {
-	if pos := s.find(tag, key); pos != 0 {
-		s.replace(pos, tag, key, value)
-		return
+// gen is the generation of the chunk that pos is in.
+func (s *rowShard) gen(pos uint32) uint32 {
+	if pos == 0 {
+		return 0
 	}
-	s.add(tag, key, value, 0)
+	return s.chunks[(pos-1)/rowChunkUnits].gen
+}
+
+// put stores an entry and returns where.
+func (s *rowShard) put(tag uint32, key, value []byte) uint32 {
+	if pos := s.find(tag, key); pos != 0 {
+		return s.replace(pos, tag, key, value)
+	}
+	return s.add(tag, key, value, 0)
 }
 
 // replace stores another value for the entry at pos, in its place if it fits.
-func (s *rowShard) replace(pos, tag uint32, key, value []byte) {
+func (s *rowShard) replace(pos, tag uint32, key, value []byte) uint32 {
 	e := s.entry(pos)
 	size := rowSize(key, value)
 	if have := int(e.units()) * rowUnit; size <= have && size >= have-have/4 {
 		binary.LittleEndian.PutUint32(e[12:], uint32(len(value)))
 		e.clear(rowStale)
 		copy(e.value(), value)
-		return
+		return pos
 	}
 	flags := e.flags() & rowUsed
 	s.remove(e, pos)
-	s.add(tag, key, value, flags)
+	return s.add(tag, key, value, flags)
 }
 
-func (s *rowShard) add(tag uint32, key, value []byte, flags uint16) {
+func (s *rowShard) add(tag uint32, key, value []byte, flags uint16) uint32 {
 	size := rowSize(key, value)
 	chunk, off := s.room(size)
-	e := rowEntry(s.chunks[chunk][off : off+size])
+	e := rowEntry(s.chunks[chunk].mem[off : off+size])
 	binary.LittleEndian.PutUint32(e, uint32(size/rowUnit))
 	binary.LittleEndian.PutUint32(e[4:], tag)
 	binary.LittleEndian.PutUint16(e[8:], uint16(len(key)))
@@ -367,7 +392,9 @@ func (s *rowShard) add(tag uint32, key, value []byte, flags uint16) {
 	binary.LittleEndian.PutUint32(e[12:], uint32(len(value)))
 	copy(e.key(), key)
 	copy(e.value(), value)
-	s.insert(tag, position(chunk, off))
+	pos := position(chunk, off)
+	s.insert(tag, pos)
+	return pos
 }
 
 func (s *rowShard) insert(tag, pos uint32) {
@@ -422,7 +449,7 @@ func (s *rowShard) remove(e rowEntry, pos uint32) {
 // each calls fn with the live entries of a chunk.
 func (s *rowShard) each(chunk int, fn func(e rowEntry, pos uint32)) {
 	for off := 0; off < s.end(chunk); {
-		e := rowEntry(s.chunks[chunk][off:])
+		e := rowEntry(s.chunks[chunk].mem[off:])
 		size := int(e.units()) * rowUnit
 		if e = e[:size]; e.flags()&rowDead == 0 {
 			fn(e, position(chunk, off))
@@ -436,7 +463,7 @@ func (s *rowShard) end(chunk int) int {
 	if chunk == s.head {
 		return s.fill
 	}
-	return s.ends[chunk]
+	return int(s.chunks[chunk].end)
 }
 
 // room returns where size bytes are free.
@@ -452,19 +479,19 @@ func (s *rowShard) room(size int) (chunk, off int) {
 // turn goes on to the next chunk, a new one if there may be more.
 func (s *rowShard) turn() {
 	if len(s.chunks) > 0 {
-		s.ends[s.head] = s.fill
+		s.chunks[s.head].end = int32(s.fill)
 		s.head++
 	}
 	if len(s.chunks) < s.max {
 		s.head = len(s.chunks)
-		s.chunks = append(s.chunks, s.memory.chunk())
-		s.ends = append(s.ends, 0)
+		s.chunks = append(s.chunks, rowChunk{mem: (*[rowChunkBytes]byte)(s.memory.chunk())})
 		s.fill = 0
 		return
 	}
 	s.head %= len(s.chunks)
-	chunk, end := s.chunks[s.head], s.ends[s.head]
-	s.fill = end // what each sees
+	chunk := &s.chunks[s.head]
+	chunk.gen++
+	s.fill = int(chunk.end) // what each sees
 	to := 0
 	s.each(s.head, func(e rowEntry, pos uint32) {
 		if e.flags()&(rowUsed|rowStale) != rowUsed || to+len(e) > rowChunkBytes/2 {
@@ -474,7 +501,7 @@ func (s *rowShard) turn() {
 		i, _ := s.slotOf(e.tag(), pos)
 		s.slots[i] = uint64(e.tag())<<32 | uint64(position(s.head, to))
 		e.clear(rowUsed)
-		to += copy(chunk[to:], e)
+		to += copy(chunk.mem[to:], e)
 	})
 	s.fill = to
 }

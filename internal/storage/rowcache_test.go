@@ -39,7 +39,7 @@ func TestRowCacheModel(t *testing.T) {
 				if _, ok, f := c.get(k, nil); ok {
 					t.Fatalf("seed %d step %d: %s is shown while it is changed", seed, i, k)
 				} else {
-					c.fill(f, k, []byte("old"))
+					c.fill(f, k, []byte("old"), nil)
 				}
 				for i, k := range keys {
 					if slices.ContainsFunc(keys[:i], func(l []byte) bool { return bytes.Equal(k, l) }) {
@@ -77,9 +77,9 @@ func TestRowCacheModel(t *testing.T) {
 				case ok:
 					hits++
 				case there && r.IntN(2) == 0:
-					c.fill(f, k, []byte(want))
+					c.fill(f, k, []byte(want), nil)
 				case there:
-					c.fillAhead(c.ended.Load(), k, []byte(want))
+					c.fillAhead(c.ended.Load(), k, []byte(want), nil)
 				}
 			}
 		}
@@ -109,7 +109,7 @@ func TestRowCacheSecondChance(t *testing.T) {
 	c := newRowCache(rowChunkBytes * 8)
 	put := func(k string) {
 		_, _, f := c.get([]byte(k), nil)
-		c.fill(f, []byte(k), bytes.Repeat([]byte{1}, 1000))
+		c.fill(f, []byte(k), bytes.Repeat([]byte{1}, 1000), nil)
 	}
 	put("hot")
 	put("cold")
@@ -149,8 +149,8 @@ func TestRowCacheFillRace(t *testing.T) {
 		c := newRowCache(1 << 20)
 		_, _, f := c.get(k, nil)
 		run(c, f)
-		c.fill(f, k, []byte("old"))
-		c.fillAhead(f.ended, k, []byte("old"))
+		c.fill(f, k, []byte("old"), nil)
+		c.fillAhead(f.ended, k, []byte("old"), nil)
 		if v, ok, _ := c.get(k, nil); ok {
 			t.Errorf("%s: %q is shown", name, v)
 		}
@@ -159,7 +159,7 @@ func TestRowCacheFillRace(t *testing.T) {
 	for _, younger := range []int{0, 1, 2, 3} {
 		c := newRowCache(1 << 20)
 		_, _, f := c.get(k, nil)
-		c.fill(f, k, []byte("old"))
+		c.fill(f, k, []byte("old"), nil)
 		seq := c.begin()
 		c.touch(seq, k)
 		step := func(n int) {
@@ -183,12 +183,12 @@ func TestRowCacheFillRace(t *testing.T) {
 	c.touch(seq, k)
 	_, _, f := c.get(k, nil)
 	c.end(seq)
-	c.fill(f, k, []byte("old"))
+	c.fill(f, k, []byte("old"), nil)
 	if _, ok, _ := c.get(k, nil); ok {
 		t.Error("a value read during a change is shown")
 	}
 	_, _, f = c.get(k, nil)
-	c.fill(f, k, []byte("new"))
+	c.fill(f, k, []byte("new"), nil)
 	if v, ok, _ := c.get(k, nil); !ok || string(v) != "new" {
 		t.Errorf("%q %v", v, ok)
 	}
@@ -502,9 +502,9 @@ func BenchmarkRowCache(b *testing.B) {
 		var buf [32]byte
 		for i := from; i < to; i++ {
 			_, _, f := c.get(id(buf[:0], i), nil)
-			c.fill(f, id(buf[:0], i), rid)
+			c.fill(f, id(buf[:0], i), rid, nil)
 			_, _, f = c.get(record(buf[:0], i), nil)
-			c.fill(f, record(buf[:0], i), doc)
+			c.fill(f, record(buf[:0], i), doc, nil)
 		}
 	}
 	b.Run("miss", func(b *testing.B) {

@@ -1,0 +1,263 @@
+package storage
+
+import (
+	"bytes"
+	"hash/maphash"
+	"math/bits"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+)
+
+// UniqueKey is an index with an entry for every record of a store, which holds the record's id
+// (ByID), and whose key can be told from the record: `_id`.
+type UniqueKey struct {
+	Index IndexStore
+	// Of appends the KeyString of a record to dst, nothing if it has none.
+	Of func(dst, value []byte) []byte
+}
+
+// rowHints tells where in the row cache the record lies that a unique key has, so that a read by
+// `_id` looks into memory at two places instead of six: most of a hit is waiting for memory.
+//
+// A hint is a guess. Nothing keeps it true: whoever follows one looks whether what lies there is
+// a current entry of the right record store, and whether its document has the key that was asked
+// for. That is enough, because a unique key has one record, and the record says which. So hints
+// need no lock and no care when something changes, and may be lost at any time.
+//
+// A hint is two words, hash^place and place, of which each is read and written for itself: of two
+// halves that do not belong together the hash comes out wrong. A table is never changed in size;
+// a larger one begins empty, and takes over from the one before it what is asked for.
+type rowHints struct {
+	max        int // words of the largest table; 0: none
+	table, old atomic.Pointer[[]atomic.Uint64]
+
+	mu    sync.Mutex // of those who note
+	turns uint32     // which of a full line is written over
+	lost  int        // hints written over since the table was made
+}
+
+const (
+	hintLine     = 8       // words of a cache line: four hints
+	minHintWords = 1 << 13 // of the first table
+	hintGrowth   = 4
+	hintShare    = 32 // of the cache's bytes one is for hints
+
+	largeHintTable = 4 << 20 // bytes, from which on large pages are asked for
+)
+
+// A place is: shard 8 bits | generation of the chunk 24 bits | position 32 bits. The position is
+// never 0.
+const hintGenBits = 24
+
+// hintTable is the words of the largest table in that many bytes.
+func hintTable(size int64) int {
+	if size < minHintWords*8 {
+		return 0
+	}
+	return 1 << (bits.Len64(uint64(size/8)) - 1)
+}
+
+// hintLineOf is where the hints of a hash lie. The bits are others than those which choose the
+// shard and the slot.
+func hintLineOf(words []atomic.Uint64, h uint64) []atomic.Uint64 {
+	i := int(h>>16) & (len(words) - 1) &^ (hintLine - 1)
+	return words[i : i+hintLine : i+hintLine]
+}
+
+// hintIn returns what a table says of the hash, 0 if nothing.
+func hintIn(table *[]atomic.Uint64, h uint64) uint64 {
+	if table == nil {
+		return 0
+	}
+	for line := hintLineOf(*table, h); len(line) > 1; line = line[2:] {
+		if p := line[1].Load(); line[0].Load()^p == h && p != 0 {
+			return p
+		}
+	}
+	return 0
+}
+
+// place returns what is noted for the hash, 0 if nothing is.
+func (t *rowHints) place(h uint64) uint64 {
+	if p := hintIn(t.table.Load(), h); p != 0 {
+		return p
+	}
+	p := hintIn(t.old.Load(), h)
+	if p != 0 {
+		t.note(h, p)
+	}
+	return p
+}
+
+// note writes a hint down.
+func (t *rowHints) note(h, place uint64) {
+	if t.max == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	words := t.words()
+	if words == nil || t.lost > len(words)/16 {
+		words = t.grow(words)
+	}
+	line := hintLineOf(words, h)
+	at := -1
+	for i := 0; i < hintLine && at < 0; i += 2 {
+		if p := line[i+1].Load(); p == 0 || line[i].Load()^p == h {
+			at = i
+		}
+	}
+	if at < 0 {
+		at = int(t.turns%(hintLine/2)) * 2
+		t.turns++
+		t.lost++
+	}
+	line[at].Store(h ^ place)
+	line[at+1].Store(place)
+}
+
+// grow makes a larger table if there may be one. Where there may not be, what is asked for
+// takes the place of what is not.
+func (t *rowHints) grow(words []atomic.Uint64) []atomic.Uint64 {
+	t.lost = 0
+	size := min(max(hintGrowth*len(words), minHintWords), t.max)
+	if size <= len(words) {
+		t.old.Store(nil)
+		return words
+	}
+	t.old.Store(t.table.Load())
+	words = make([]atomic.Uint64, size)
+	if size*8 >= largeHintTable {
+		wantLargePages(unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), size*8))
+	}
+	t.table.Store(&words)
+	return words
+}
+
+func (t *rowHints) words() []atomic.Uint64 {
+	if p := t.table.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// bytes is the memory of the table.
+func (t *rowHints) bytes() int64 { return int64(len(t.words())) * 8 }
+
+// recall returns the record of table that a hint of h leads to, if is says that it is the one,
+// appended to dst[:0]; without copy its id only.
+func (c *rowCache) recall(h uint64, table Table, is func(value []byte) bool, dst []byte, copies bool) (id RecordID, v []byte, ok bool) {
+	place := c.hints.place(h)
+	if place == 0 {
+		return 0, nil, false
+	}
+	s := &c.shards[place>>56]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	pos := uint32(place)
+	n := int((pos - 1) / rowChunkUnits)
+	if n >= len(s.chunks) || s.chunks[n].gen&(1<<hintGenBits-1) != uint32(place>>32)&(1<<hintGenBits-1) {
+		return 0, nil, false
+	}
+	b := s.chunks[n].mem[(pos-1)%rowChunkUnits*rowUnit:]
+	prefetch(uintptr(unsafe.Pointer(&b[0])), 128)
+	var prefix [prefixLen]byte
+	e := rowEntry(b)
+	switch {
+	case len(b) < rowHeader+prefixLen+recordIDLen || e.keyLen() != prefixLen+recordIDLen || e.flags()&(rowDead|rowStale) != 0:
+		return 0, nil, false
+	case rowHeader+e.keyLen()+e.valueLen() > len(b):
+		return 0, nil, false
+	case !bytes.HasPrefix(e.key(), table.AppendPrefix(prefix[:0])) || !is(e.value()):
+		return 0, nil, false
+	}
+	e.set(rowUsed)
+	s.hits++
+	if copies {
+		v = append(dst[:0], e.value()...)
+	}
+	return DecodeRecordID(e.key()[prefixLen:]), v, true
+}
+
+// note makes the hint from the hash of a key to the entry at pos of a shard, which has not been
+// unlocked since generation gen of the entry's chunk was seen.
+func (c *rowCache) note(h uint64, shard, gen, pos uint32) {
+	c.hints.note(h, uint64(shard)<<56|uint64(gen&(1<<hintGenBits-1))<<32|uint64(pos))
+}
+
+// noteRecord makes the hint to the record of that engine key, if it is kept.
+func (c *rowCache) noteRecord(h uint64, key []byte) {
+	hk := maphash.Bytes(c.seed, key)
+	s := c.shard(hk)
+	s.mu.Lock()
+	pos := s.find(uint32(hk), key)
+	gen := s.gen(pos)
+	s.mu.Unlock()
+	if pos != 0 {
+		c.note(h, c.shardNumber(hk), gen, pos)
+	}
+}
+
+// hinter makes hints to records while they are put.
+type hinter struct {
+	key *UniqueKey
+	buf []byte
+}
+
+// put makes the hint to a record that was put at pos. A nil hinter makes none.
+func (h *hinter) put(c *rowCache, value []byte, shard, gen, pos uint32) {
+	if h == nil || pos == 0 || c.hints.max == 0 {
+		return
+	}
+	h.buf = h.key.Of(h.key.Index.AppendPrefix(h.buf[:0]), value)
+	if len(h.buf) > prefixLen {
+		c.note(maphash.Bytes(c.seed, h.buf), shard, gen, pos)
+	}
+}
+
+// Lookup returns the record of s whose key k has that KeyString, and appends it to dst[:0];
+// ErrNotFound if there is none. is reports whether a record has exactly that key, by looking at
+// it; where it cannot tell cheaply it may say no.
+func (s RecordStore) Lookup(r Reader, k *UniqueKey, keyString []byte, is func(value []byte) bool, dst []byte) (RecordID, []byte, error) {
+	return s.lookup(r, k, keyString, is, dst, true)
+}
+
+// LookupID is Lookup for who wants to know the record's id only.
+func (s RecordStore) LookupID(r Reader, k *UniqueKey, keyString []byte, is func(value []byte) bool) (RecordID, error) {
+	id, _, err := s.lookup(r, k, keyString, is, nil, false)
+	return id, err
+}
+
+func (s RecordStore) lookup(r Reader, k *UniqueKey, keyString []byte, is func(value []byte) bool, dst []byte, copies bool) (RecordID, []byte, error) {
+	e, _ := latestOf(r)
+	var h uint64
+	if e != nil {
+		var buf [128]byte
+		h = maphash.Bytes(e.rows.seed, k.Index.AppendKey(buf[:0], keyString))
+		if id, v, ok := e.rows.recall(h, s.Table, is, dst, copies); ok {
+			return id, v, nil
+		}
+	}
+	id, _, err := k.Index.Find(r, keyString, make([]byte, 0, 2*recordIDLen))
+	if err != nil {
+		return 0, nil, err
+	}
+	var v []byte
+	if copies {
+		if v, err = s.GetKeyed(r, k, id, dst); err != nil {
+			return 0, nil, err
+		}
+	}
+	if e != nil {
+		var buf [prefixLen + recordIDLen]byte
+		e.rows.noteRecord(h, s.AppendRecordKey(buf[:0], id))
+	}
+	return id, v, nil
+}
+
+// GetKeyed is Get of a record whose key is likely to be looked up later.
+func (s RecordStore) GetKeyed(r Reader, k *UniqueKey, id RecordID, dst []byte) ([]byte, error) {
+	var buf [prefixLen + recordIDLen]byte
+	return getPoint(r, s.AppendRecordKey(buf[:0], id), dst, k)
+}
