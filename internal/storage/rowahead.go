@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"hash/maphash"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -99,7 +98,7 @@ func (c *rowCache) fillAhead(ended uint64, key, value []byte, hints *hinter) (ha
 	if len(key)+len(value) > maxRowBytes {
 		return false, true
 	}
-	h := maphash.Bytes(c.seed, key)
+	h := c.hash(key)
 	s := c.shard(h)
 	s.mu.Lock()
 	if len(s.chunks) >= s.max {

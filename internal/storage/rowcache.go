@@ -77,15 +77,15 @@ const (
 // value length u32 | key | value | padding.
 type rowShard struct {
 	mu      sync.Mutex
+	chunks  []rowChunk
+	hits    uint64
 	slots   []uint64 // open addressing: tag<<32 | position; 0 is free
 	live    int
-	chunks  []rowChunk
 	max     int // chunks
 	memory  *rowMemory
 	head    int    // the chunk that entries are added to
 	fill    int    // its bytes in use
 	touched uint64 // the newest change that touched a key of the shard
-	hits    uint64
 	misses  uint64
 	_       [48]byte
 }
@@ -120,6 +120,8 @@ type rowFill struct {
 	hash, ended uint64
 }
 
+func (c *rowCache) hash(key []byte) uint64 { return maphash.Bytes(c.seed, key) }
+
 func (c *rowCache) shard(h uint64) *rowShard { return &c.shards[c.shardNumber(h)] }
 
 func (c *rowCache) shardNumber(h uint64) uint32 {
@@ -128,11 +130,13 @@ func (c *rowCache) shardNumber(h uint64) uint32 {
 
 // get appends the value of key to dst[:0]. If it has none, f is for fill.
 func (c *rowCache) get(key, dst []byte) (v []byte, ok bool, f rowFill) {
-	h := maphash.Bytes(c.seed, key)
+	h := c.hash(key)
 	s := c.shard(h)
 	s.mu.Lock()
 	if e := s.entry(s.find(uint32(h), key)); e != nil && e.flags()&rowStale == 0 {
-		e.set(rowUsed)
+		if e.flags()&rowUsed == 0 {
+			e.set(rowUsed)
+		}
 		s.hits++
 		v = append(dst[:0], e.value()...)
 		s.mu.Unlock()
@@ -185,7 +189,7 @@ func (c *rowCache) end(seq uint64) {
 
 // touch says that key is about to change.
 func (c *rowCache) touch(seq uint64, key []byte) {
-	h := maphash.Bytes(c.seed, key)
+	h := c.hash(key)
 	s := c.shard(h)
 	s.mu.Lock()
 	s.touched = max(s.touched, seq)
@@ -221,7 +225,7 @@ func (c *rowCache) put(seq uint64, key, value []byte) {
 		c.drop(seq, key) // what an earlier operation gave must not count
 		return
 	}
-	h := maphash.Bytes(c.seed, key)
+	h := c.hash(key)
 	s := c.shard(h)
 	s.mu.Lock()
 	if s.touched == seq { // else another change is under way in the shard
@@ -238,7 +242,7 @@ func (c *rowCache) putNew(seq uint64, key, value []byte) {
 		c.drop(seq, key)
 		return
 	}
-	h := maphash.Bytes(c.seed, key)
+	h := c.hash(key)
 	s := c.shard(h)
 	s.mu.Lock()
 	if s.touched == seq {
@@ -253,7 +257,7 @@ func (c *rowCache) putNew(seq uint64, key, value []byte) {
 
 // drop forgets a key that a change deleted.
 func (c *rowCache) drop(seq uint64, key []byte) {
-	h := maphash.Bytes(c.seed, key)
+	h := c.hash(key)
 	s := c.shard(h)
 	s.mu.Lock()
 	if pos := s.find(uint32(h), key); pos != 0 {

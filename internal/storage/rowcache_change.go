@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"hash/maphash"
 	"slices"
 )
 
@@ -89,7 +88,7 @@ func (ch *rowChange) end() {
 // later reports whether an operation behind this one had the same key, or one of its hash. What
 // is put may go at once to make room, so that to find it there or not tells nothing.
 func (ch *rowChange) later(key []byte) bool {
-	h := maphash.Bytes(ch.c.seed, key)
+	h := ch.c.hash(key)
 	if _, ok := ch.seen[h]; ok {
 		return true
 	}

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"bytes"
-	"hash/maphash"
 	"math/bits"
 	"sync"
 	"sync/atomic"
@@ -39,7 +38,7 @@ type rowHints struct {
 
 const (
 	hintLine     = 8       // words of a cache line: four hints
-	minHintWords = 1 << 13 // of the first table
+	minHintWords = 1 << 10 // of the first table
 	hintGrowth   = 4
 	hintShare    = 32 // of the cache's bytes one is for hints
 
@@ -172,7 +171,9 @@ func (c *rowCache) recall(h uint64, table Table, is func(value []byte) bool, dst
 	case !bytes.HasPrefix(e.key(), table.AppendPrefix(prefix[:0])) || !is(e.value()):
 		return 0, nil, false
 	}
-	e.set(rowUsed)
+	if e.flags()&rowUsed == 0 { // else the line is left as it is, and need not be written back
+		e.set(rowUsed)
+	}
 	s.hits++
 	if copies {
 		v = append(dst[:0], e.value()...)
@@ -188,7 +189,7 @@ func (c *rowCache) note(h uint64, shard, gen, pos uint32) {
 
 // noteRecord makes the hint to the record of that engine key, if it is kept.
 func (c *rowCache) noteRecord(h uint64, key []byte) {
-	hk := maphash.Bytes(c.seed, key)
+	hk := c.hash(key)
 	s := c.shard(hk)
 	s.mu.Lock()
 	pos := s.find(uint32(hk), key)
@@ -212,7 +213,7 @@ func (h *hinter) put(c *rowCache, value []byte, shard, gen, pos uint32) {
 	}
 	h.buf = h.key.Of(h.key.Index.AppendPrefix(h.buf[:0]), value)
 	if len(h.buf) > prefixLen {
-		c.note(maphash.Bytes(c.seed, h.buf), shard, gen, pos)
+		c.note(c.hash(h.buf), shard, gen, pos)
 	}
 }
 
@@ -234,7 +235,7 @@ func (s RecordStore) lookup(r Reader, k *UniqueKey, keyString []byte, is func(va
 	var h uint64
 	if e != nil {
 		var buf [128]byte
-		h = maphash.Bytes(e.rows.seed, k.Index.AppendKey(buf[:0], keyString))
+		h = e.rows.hash(k.Index.AppendKey(buf[:0], keyString))
 		if id, v, ok := e.rows.recall(h, s.Table, is, dst, copies); ok {
 			return id, v, nil
 		}
