@@ -124,6 +124,25 @@ func (b *Builder) AppendDoc(key string, d Raw) *Builder {
 	return b
 }
 
+// AppendDocFrom adds the document that read returns; if it returns an error, nothing. read gets
+// memory that it may put the document into (length 0), where it is not copied any more.
+func (b *Builder) AppendDocFrom(key string, read func(room []byte) (Raw, error)) error {
+	m := b.Mark()
+	b.key(TypeDocument, key)
+	n := len(b.buf)
+	room := b.buf[n:n:cap(b.buf)]
+	d, err := read(room)
+	switch {
+	case err != nil:
+		b.Rewind(m)
+	case len(d) > 0 && len(d) <= cap(room) && &d[0] == &room[:1][0]:
+		b.buf = b.buf[:n+len(d)]
+	default:
+		b.buf = append(b.buf, d...)
+	}
+	return err
+}
+
 // AppendArray adds an array.
 func (b *Builder) AppendArray(key string, a Array) *Builder {
 	b.key(TypeArray, key)

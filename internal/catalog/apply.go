@@ -163,7 +163,7 @@ func (a *Applier) find(c *Collection, id bson.Value) (storage.RecordID, bson.Raw
 	if err != nil {
 		return 0, nil, err
 	}
-	doc, err := c.store.Get(a.ch.u, rid, nil)
+	doc, err := c.Get(a.ch.u, rid, nil)
 	if errors.Is(err, storage.ErrNotFound) {
 		return 0, nil, misfit("%s has no record %d, which its _id index names", c.NS, rid)
 	}

@@ -38,7 +38,8 @@ func runExplain(c *Ctx) error {
 	var err error
 	switch cmd.Name {
 	case "find":
-		r.Find, err = sub.findRequest()
+		r.Find = new(query.FindRequest)
+		err = sub.findRequest(r.Find)
 	case "aggregate":
 		sub.Command = c.Command // the cursor argument is optional here
 		r.Aggregate, err = sub.aggregateRequest()

@@ -2,6 +2,7 @@ package command
 
 import (
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
@@ -100,12 +101,13 @@ func (c *Ctx) queryNS() (ns query.Namespace, id *bson.UUID, err error) {
 	return query.Namespace{DB: c.DB, Coll: coll}, nil, err
 }
 
-func (c *Ctx) findRequest() (*query.FindRequest, error) {
+// findRequest reads the arguments of a find into r, which is zero.
+func (c *Ctx) findRequest(r *query.FindRequest) error {
 	ns, id, err := c.queryNS()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r := &query.FindRequest{NS: ns, UUID: id}
+	r.NS, r.UUID = ns, id
 	// One pass over what is there instead of a look for each that may be: checkArgs has seen
 	// to it that none comes twice and that their types are right.
 	var skip, limit, batchSize, oldLimit bson.Value
@@ -165,24 +167,24 @@ func (c *Ctx) findRequest() (*query.FindRequest, error) {
 		}
 	})
 	if r.Skip, _, err = nonNegative(skip, "skip"); err != nil {
-		return nil, err
+		return err
 	}
 	if r.Limit, _, err = nonNegative(limit, "limit"); err != nil {
-		return nil, err
+		return err
 	}
 	if r.BatchSize, r.HasBatchSize, err = nonNegative(batchSize, "batchSize"); err != nil {
-		return nil, err
+		return err
 	}
 	if r.CollectionUUID, err = c.collectionUUID(c.Arg("collectionUUID")); err != nil {
-		return nil, err
+		return err
 	}
 	if r.AwaitData && !r.Tailable {
-		return nil, mongoerr.New(mongoerr.FailedToParse, "Cannot set 'awaitData' without also setting 'tailable'")
+		return mongoerr.New(mongoerr.FailedToParse, "Cannot set 'awaitData' without also setting 'tailable'")
 	}
 	if !oldLimit.IsMissing() {
-		return nil, mongoerr.New(mongoerr.BadValue, "The ntoreturn field is not supported")
+		return mongoerr.New(mongoerr.BadValue, "The ntoreturn field is not supported")
 	}
-	return r, nil
+	return nil
 }
 
 // keepBody makes the command's bytes its own: a cursor that stays open, and the plan
@@ -193,12 +195,19 @@ func (c *Ctx) keepBody() {
 	c.DB = strings.Clone(c.DB)
 }
 
+// findRequests are for the next finds: the executor takes from one what it needs.
+var findRequests = sync.Pool{New: func() any { return new(query.FindRequest) }}
+
 func runFind(c *Ctx) error {
 	if !c.ArgBool("singleBatch", false) {
 		c.keepBody()
 	}
-	r, err := c.findRequest()
-	if err != nil {
+	r := findRequests.Get().(*query.FindRequest)
+	defer func() {
+		*r = query.FindRequest{}
+		findRequests.Put(r)
+	}()
+	if err := c.findRequest(r); err != nil {
 		return err
 	}
 	if err := c.waitReadConcern(); err != nil {

@@ -2,7 +2,6 @@ package query
 
 import (
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/cairndb/cairn/internal/bson"
@@ -142,55 +141,42 @@ func (l *Local) findByID(op *OpContext, r *FindRequest, c *catalog.Collection, i
 	if err := op.Interrupt(); err != nil {
 		return err
 	}
-	var proj *project.Projection
-	var sc *scope
+	c.IDIndex().NoteAccess()
+	read := func(room []byte) (bson.Raw, error) { return c.GetByID(l.eng, id, room) }
 	if !r.Projection.IsEmpty() {
-		var err error
-		if sc, err = newScope(op, r.Let, coll); err != nil {
+		sc, err := newScope(op, r.Let, coll)
+		if err != nil {
 			return err
 		}
-		if proj, err = sc.projection(r.Projection, idFilter(r.Filter, sc)); err != nil {
+		proj, err := sc.projection(r.Projection, idFilter(r.Filter, sc))
+		if err != nil {
 			return err
+		}
+		whole := read
+		read = func(room []byte) (bson.Raw, error) {
+			doc, err := whole(room)
+			if err != nil {
+				return nil, err
+			}
+			if doc, err = proj.Apply(doc, &project.Extra{Env: sc.env}); err != nil {
+				return nil, firstBatchInPlan("find", r.NS, err)
+			}
+			return doc, nil
 		}
 	}
-	buf := docBuffers.Get().(*[]byte)
-	defer docBuffers.Put(buf)
-	var doc bson.Raw
-	switch found, err := c.GetByID(l.eng, id, *buf); {
+	var err error
+	appendCursor(out, "firstBatch", func() { err = out.AppendDocFrom("", read) }, 0, r.NS)
+	switch {
 	case err == nil:
-		op.Stats.KeysExamined, doc = 1, found
-		if cap(doc) <= maxKeptBuffer {
-			*buf = doc
-		}
+		op.Stats.KeysExamined, op.Stats.DocsExamined, op.Stats.NReturned = 1, 1, 1
 	case !errors.Is(err, storage.ErrNotFound):
 		return err
 	}
-	c.IDIndex().NoteAccess()
 	if needsDurable(op) {
-		if err := l.waitDurable(op); err != nil {
-			return err
-		}
+		return l.waitDurable(op)
 	}
-	if doc != nil && proj != nil {
-		var err error
-		if doc, err = proj.Apply(doc, &project.Extra{Env: sc.env}); err != nil {
-			return firstBatchInPlan("find", r.NS, err)
-		}
-	}
-	appendCursor(out, "firstBatch", func() {
-		if doc != nil {
-			out.AppendDoc("", doc)
-			op.Stats.DocsExamined, op.Stats.NReturned = 1, 1
-		}
-	}, 0, r.NS)
 	return nil
 }
-
-// docBuffers are for documents that are copied into the reply at once.
-var docBuffers = sync.Pool{New: func() any { return new([]byte) }}
-
-// maxKeptBuffer bounds a buffer that is kept for reuse.
-const maxKeptBuffer = 64 << 10
 
 // idFilter parses a filter on _id, for projections that look at it.
 func idFilter(f bson.Raw, sc *scope) match.Node {

@@ -117,6 +117,9 @@ type updateOp struct {
 	details           match.Details
 }
 
+// maxKeptBuffer bounds a buffer that is kept for reuse.
+const maxKeptBuffer = 64 << 10
+
 // updateOps are those of update and delete, with their memory; they keep nothing of it.
 var updateOps = sync.Pool{New: func() any { return new(updateOp) }}
 

@@ -361,23 +361,34 @@ func (e *Engine) Get(key, dst []byte) ([]byte, error) {
 	if ok {
 		return v, nil
 	}
-	return e.getMissed(key, dst, fill, false, nil)
+	return e.getMissed(key, dst, fill, keep{ahead: true})
 }
 
-// getMissed reads what the row cache had not, and keeps it there. With once it does not: it
-// is for who passes over many keys and does not come back. k makes hints to what is kept; nil
-// makes none.
-func (e *Engine) getMissed(key, dst []byte, fill rowFill, once bool, k *UniqueKey) ([]byte, error) {
+// keep says what the row cache is to keep when it is asked for what it has not.
+type keep struct {
+	// once: nothing. It is for who passes over many keys and does not come back.
+	once bool
+	// ahead: what stands behind the key, too.
+	ahead bool
+	// key makes hints to what is kept; nil makes none.
+	key *UniqueKey
+}
+
+// getMissed reads what the row cache had not.
+func (e *Engine) getMissed(key, dst []byte, fill rowFill, k keep) ([]byte, error) {
 	v, err := getFrom(e.db, key, dst)
-	if err == nil && !once {
-		var h *hinter
-		if k != nil {
-			h = &hinter{key: k}
-		}
-		e.rows.fill(fill, key, v, h)
+	if err != nil || k.once {
+		return v, err
+	}
+	var h *hinter
+	if k.key != nil {
+		h = &hinter{key: k.key}
+	}
+	e.rows.fill(fill, key, v, h)
+	if k.ahead {
 		e.readAhead(key, h)
 	}
-	return v, err
+	return v, nil
 }
 
 // latestOf returns the engine if r reads the latest state through its row cache, else nil. once
@@ -398,7 +409,7 @@ func latestOf(r Reader) (e *Engine, once bool) {
 }
 
 // getPoint is r.Get of a key on the caller's stack: on the way of a hit nothing holds it.
-func getPoint(r Reader, key, dst []byte, k *UniqueKey) ([]byte, error) {
+func getPoint(r Reader, key, dst []byte, k keep) ([]byte, error) {
 	e, once := latestOf(r)
 	if e == nil {
 		return r.Get(bytes.Clone(key), dst)
@@ -407,7 +418,8 @@ func getPoint(r Reader, key, dst []byte, k *UniqueKey) ([]byte, error) {
 	if ok {
 		return v, nil
 	}
-	return e.getMissed(bytes.Clone(key), dst, fill, once, k)
+	k.once = once
+	return e.getMissed(bytes.Clone(key), dst, fill, k)
 }
 
 // NewCursor opens a cursor over the latest state as it is now.

@@ -240,7 +240,9 @@ func (s RecordStore) lookup(r Reader, k *UniqueKey, keyString []byte, is func(va
 			return id, v, nil
 		}
 	}
-	id, _, err := k.Index.Find(r, keyString, make([]byte, 0, 2*recordIDLen))
+	// The neighbours of a record that is missed come with their hints: those of the entry are not
+	// needed.
+	id, _, err := k.Index.findByID(r, keyString, make([]byte, 0, 2*recordIDLen), keep{})
 	if err != nil {
 		return 0, nil, err
 	}
@@ -260,5 +262,5 @@ func (s RecordStore) lookup(r Reader, k *UniqueKey, keyString []byte, is func(va
 // GetKeyed is Get of a record whose key is likely to be looked up later.
 func (s RecordStore) GetKeyed(r Reader, k *UniqueKey, id RecordID, dst []byte) ([]byte, error) {
 	var buf [prefixLen + recordIDLen]byte
-	return getPoint(r, s.AppendRecordKey(buf[:0], id), dst, k)
+	return getPoint(r, s.AppendRecordKey(buf[:0], id), dst, keep{ahead: true, key: k})
 }
