@@ -531,6 +531,24 @@ func BenchmarkRowCache(b *testing.B) {
 			c.end(seq)
 		}
 	})
+	b.Run("lookup", func(b *testing.B) {
+		c := newRowCache(size)
+		fill(c, 0, n)
+		var buf, rbuf [32]byte
+		for i := range n {
+			c.noteRecord(c.hash(id(buf[:0], i)), record(rbuf[:0], i))
+		}
+		is := func(value []byte) bool { return value[0] == 'd' }
+		var dst []byte
+		defer reportCPU(b)()
+		for i := range b.N {
+			k := i * 7919 % n
+			_, v, ok := c.recall(c.hash(id(buf[:0], k)), Table{SpaceReplicated, 64}, is, dst, true)
+			if ok {
+				dst = v
+			}
+		}
+	})
 	b.Run("get", func(b *testing.B) {
 		c := newRowCache(size)
 		fill(c, 0, n)

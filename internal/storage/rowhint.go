@@ -26,10 +26,10 @@ type UniqueKey struct {
 //
 // A hint is two words, hash^place and place, of which each is read and written for itself: of two
 // halves that do not belong together the hash comes out wrong. A table is never changed in size;
-// a larger one begins empty, and takes over from the one before it what is asked for.
+// a larger one takes its place.
 type rowHints struct {
-	max        int // words of the largest table; 0: none
-	table, old atomic.Pointer[[]atomic.Uint64]
+	max   int // words of the largest table; 0: none
+	table atomic.Pointer[[]atomic.Uint64]
 
 	mu    sync.Mutex // of those who note
 	turns uint32     // which of a full line is written over
@@ -40,6 +40,7 @@ const (
 	hintLine     = 8       // words of a cache line: four hints
 	minHintWords = 1 << 10 // of the first table
 	hintGrowth   = 4
+	hintLost     = 64 // a table grows when one hint for so many words was written over
 	hintShare    = 32 // of the cache's bytes one is for hints
 
 	largeHintTable = 4 << 20 // bytes, from which on large pages are asked for
@@ -79,27 +80,26 @@ func hintIn(table *[]atomic.Uint64, h uint64) uint64 {
 
 // place returns what is noted for the hash, 0 if nothing is.
 func (t *rowHints) place(h uint64) uint64 {
-	if p := hintIn(t.table.Load(), h); p != 0 {
-		return p
-	}
-	p := hintIn(t.old.Load(), h)
-	if p != 0 {
-		t.note(h, p)
-	}
-	return p
+	return hintIn(t.table.Load(), h)
 }
 
-// note writes a hint down.
+// note writes a hint down, or passes it over while another is written.
 func (t *rowHints) note(h, place uint64) {
 	if t.max == 0 {
 		return
 	}
-	t.mu.Lock()
+	if !t.mu.TryLock() {
+		return
+	}
 	defer t.mu.Unlock()
 	words := t.words()
-	if words == nil || t.lost > len(words)/16 {
+	if words == nil || t.lost > len(words)/hintLost {
 		words = t.grow(words)
 	}
+	t.put(words, h, place)
+}
+
+func (t *rowHints) put(words []atomic.Uint64, h, place uint64) {
 	line := hintLineOf(words, h)
 	at := -1
 	for i := 0; i < hintLine && at < 0; i += 2 {
@@ -122,16 +122,20 @@ func (t *rowHints) grow(words []atomic.Uint64) []atomic.Uint64 {
 	t.lost = 0
 	size := min(max(hintGrowth*len(words), minHintWords), t.max)
 	if size <= len(words) {
-		t.old.Store(nil)
 		return words
 	}
-	t.old.Store(t.table.Load())
-	words = make([]atomic.Uint64, size)
+	larger := make([]atomic.Uint64, size)
 	if size*8 >= largeHintTable {
-		wantLargePages(unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), size*8))
+		wantLargePages(unsafe.Slice((*byte)(unsafe.Pointer(&larger[0])), size*8))
 	}
-	t.table.Store(&words)
-	return words
+	for i := 0; i < len(words); i += 2 {
+		if p := words[i+1].Load(); p != 0 {
+			t.put(larger, words[i].Load()^p, p)
+		}
+	}
+	t.lost = 0
+	t.table.Store(&larger)
+	return larger
 }
 
 func (t *rowHints) words() []atomic.Uint64 {
