@@ -361,15 +361,13 @@ func (e *Engine) Get(key, dst []byte) ([]byte, error) {
 	if ok {
 		return v, nil
 	}
-	return e.getMissed(key, dst, fill, keep{ahead: true})
+	return e.getMissed(key, dst, fill, keep{})
 }
 
 // keep says what the row cache is to keep when it is asked for what it has not.
 type keep struct {
 	// once: nothing. It is for who passes over many keys and does not come back.
 	once bool
-	// ahead: what stands behind the key, too.
-	ahead bool
 	// key makes hints to what is kept; nil makes none.
 	key *UniqueKey
 }
@@ -385,9 +383,7 @@ func (e *Engine) getMissed(key, dst []byte, fill rowFill, k keep) ([]byte, error
 		h = &hinter{key: k.key}
 	}
 	e.rows.fill(fill, key, v, h)
-	if k.ahead {
-		e.readAhead(key, h)
-	}
+	e.readAhead(key, h)
 	return v, nil
 }
 

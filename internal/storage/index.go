@@ -67,7 +67,15 @@ func (s IndexStore) LatchKey(keyString []byte) []byte { return clonePrefixed(s.T
 // check, and the point read of `_id`.
 func (s IndexStore) Find(r Reader, keyString, dst []byte) (RecordID, []byte, error) {
 	if s.ByID {
-		return s.findByID(r, keyString, dst, keep{ahead: true})
+		var buf [128]byte
+		v, err := getPoint(r, s.AppendKey(buf[:0], keyString), dst, keep{})
+		if err != nil {
+			return 0, nil, err
+		}
+		if len(v) < recordIDLen {
+			return 0, nil, corruptf("entry of index %s has %d bytes", s.Table, len(v))
+		}
+		return DecodeRecordID(v), v[recordIDLen:], nil
 	}
 	lower := clonePrefixed(s.Table, keyString)
 	upper := append(bytes.Clone(lower), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
@@ -85,18 +93,6 @@ func (s IndexStore) Find(r Reader, keyString, dst []byte) (RecordID, []byte, err
 		return 0, nil, err
 	}
 	return 0, nil, ErrNotFound
-}
-
-func (s IndexStore) findByID(r Reader, keyString, dst []byte, k keep) (RecordID, []byte, error) {
-	var buf [128]byte
-	v, err := getPoint(r, s.AppendKey(buf[:0], keyString), dst, k)
-	if err != nil {
-		return 0, nil, err
-	}
-	if len(v) < recordIDLen {
-		return 0, nil, corruptf("entry of index %s has %d bytes", s.Table, len(v))
-	}
-	return DecodeRecordID(v), v[recordIDLen:], nil
 }
 
 // IndexBounds limit an index cursor: byte strings that stand in the order

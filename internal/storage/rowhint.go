@@ -244,9 +244,7 @@ func (s RecordStore) lookup(r Reader, k *UniqueKey, keyString []byte, is func(va
 			return id, v, nil
 		}
 	}
-	// The neighbours of a record that is missed come with their hints: those of the entry are not
-	// needed.
-	id, _, err := k.Index.findByID(r, keyString, make([]byte, 0, 2*recordIDLen), keep{})
+	id, _, err := k.Index.Find(r, keyString, make([]byte, 0, 2*recordIDLen))
 	if err != nil {
 		return 0, nil, err
 	}
@@ -266,5 +264,5 @@ func (s RecordStore) lookup(r Reader, k *UniqueKey, keyString []byte, is func(va
 // GetKeyed is Get of a record whose key is likely to be looked up later.
 func (s RecordStore) GetKeyed(r Reader, k *UniqueKey, id RecordID, dst []byte) ([]byte, error) {
 	var buf [prefixLen + recordIDLen]byte
-	return getPoint(r, s.AppendRecordKey(buf[:0], id), dst, keep{ahead: true, key: k})
+	return getPoint(r, s.AppendRecordKey(buf[:0], id), dst, keep{key: k})
 }
