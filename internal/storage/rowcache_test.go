@@ -540,12 +540,15 @@ func BenchmarkRowCache(b *testing.B) {
 		}
 		is := func(value []byte) bool { return value[0] == 'd' }
 		var dst []byte
+		found := 0
+		defer func() { b.ReportMetric(float64(found)/float64(b.N), "hits/op") }()
 		defer reportCPU(b)()
 		for i := range b.N {
 			k := i * 7919 % n
 			_, v, ok := c.recall(c.hash(id(buf[:0], k)), Table{SpaceReplicated, 64}, is, dst, true)
 			if ok {
 				dst = v
+				found++
 			}
 		}
 	})

@@ -149,7 +149,7 @@ func (t *rowHints) words() []atomic.Uint64 {
 func (t *rowHints) bytes() int64 { return int64(len(t.words())) * 8 }
 
 // recall returns the record of table that a hint of h leads to, if is says that it is the one,
-// appended to dst[:0]; without copy its id only.
+// appended to dst[:0]; without copies its id only.
 func (c *rowCache) recall(h uint64, table Table, is func(value []byte) bool, dst []byte, copies bool) (id RecordID, v []byte, ok bool) {
 	place := c.hints.place(h)
 	if place == 0 {
@@ -185,8 +185,8 @@ func (c *rowCache) recall(h uint64, table Table, is func(value []byte) bool, dst
 	return DecodeRecordID(e.key()[prefixLen:]), v, true
 }
 
-// note makes the hint from the hash of a key to the entry at pos of a shard, which has not been
-// unlocked since generation gen of the entry's chunk was seen.
+// note makes the hint from the hash of a key to the entry that lay at pos of a shard in generation
+// gen of its chunk. If the chunk was used again meanwhile, the hint leads nowhere.
 func (c *rowCache) note(h uint64, shard, gen, pos uint32) {
 	c.hints.note(h, uint64(shard)<<56|uint64(gen&(1<<hintGenBits-1))<<32|uint64(pos))
 }
