@@ -141,7 +141,6 @@ func (l *Local) findByID(op *OpContext, r *FindRequest, c *catalog.Collection, i
 	if err := op.Interrupt(); err != nil {
 		return err
 	}
-	c.IDIndex().NoteAccess()
 	read := func(room []byte) (bson.Raw, error) { return c.GetByID(l.eng, id, room) }
 	if !r.Projection.IsEmpty() {
 		sc, err := newScope(op, r.Let, coll)
@@ -172,6 +171,7 @@ func (l *Local) findByID(op *OpContext, r *FindRequest, c *catalog.Collection, i
 	case !errors.Is(err, storage.ErrNotFound):
 		return err
 	}
+	c.IDIndex().NoteAccess()
 	if needsDurable(op) {
 		return l.waitDurable(op)
 	}
