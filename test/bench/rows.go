@@ -181,11 +181,18 @@ func findOneRow(ctx context.Context, e *env) (*work, error) {
 		if got, ok := raw.Lookup("_id").Int32OK(); !ok || got != id {
 			return 0, fmt.Errorf("WRONG: asked for _id %d, got %.200s", id, raw)
 		}
-		if got, ok := raw.Lookup("t").StringValueOK(); !ok || got != e.pads[int(id)%len(e.pads)] {
+		if !isText(raw.Lookup("t"), e.pads[int(id)%len(e.pads)]) {
 			return 0, fmt.Errorf("WRONG: text of _id %d", id)
 		}
 		return 1, nil
 	}}, nil
+}
+
+// isText compares without the copy that RawValue.StringValueOK makes, which would count as the
+// client's share of a findOne.
+func isText(v bson.RawValue, want string) bool {
+	const head, tail = 4, 1 // length, NUL
+	return v.Type == bson.TypeString && len(v.Value) == head+len(want)+tail && string(v.Value[head:head+len(want)]) == want
 }
 
 func findIndexRow(ctx context.Context, e *env) (*work, error) {
