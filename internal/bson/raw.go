@@ -199,28 +199,50 @@ func (r Raw) Get(key string) Value {
 	if len(r) < 5 {
 		return Value{}
 	}
-	pos := 4
-	for pos < len(r) {
-		t := Type(r[pos])
+	for rest := r[4:]; len(rest) > 0; {
+		t := Type(rest[0])
 		if t == 0 {
 			return Value{}
 		}
-		rest := r[pos+1:]
+		rest = rest[1:]
 		k := keyLen(rest)
 		if k < 0 {
 			return Value{}
 		}
-		data := rest[k+1:]
-		n := valueLen(t, data)
-		if n < 0 || n >= len(data) {
+		name := rest[:k]
+		rest = rest[k+1:]
+		n := int(fixedLen[t])
+		if n < 0 {
+			n = valueLen(t, rest)
+		}
+		if n < 0 || n >= len(rest) {
 			return Value{}
 		}
-		if k == len(key) && unsafeString(rest[:k]) == key {
-			return Value{t, data[:n:n]}
+		if k == len(key) && (k == 0 || name[0] == key[0]) && unsafeString(name) == key { // most names differ in the first letter
+			return Value{t, rest[:n:n]}
 		}
-		pos += 1 + k + 1 + n
+		rest = rest[n:]
 	}
 	return Value{}
+}
+
+// fixedLen is valueLen of the types whose values are all of one size, -1 of the others.
+var fixedLen = func() (l [256]int8) {
+	for t := range l {
+		if l[t] = -1; isFixed(Type(t)) {
+			l[t] = int8(valueLen(Type(t), make([]byte, 16)))
+		}
+	}
+	return l
+}()
+
+func isFixed(t Type) bool {
+	switch t {
+	case TypeDouble, TypeDate, TypeTimestamp, TypeInt64, TypeInt32, TypeBool, TypeNull, TypeUndefined, TypeMinKey, TypeMaxKey, TypeObjectID, TypeDecimal128:
+		return true
+	default:
+		return false
+	}
 }
 
 // Path returns the value at a dotted path, going through subdocuments and, by
