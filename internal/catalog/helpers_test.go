@@ -38,7 +38,11 @@ func openNode(t testing.TB, fs vfs.FS, change ...func(*Options)) *node {
 }
 
 func tryOpenNode(t testing.TB, fs vfs.FS, change ...func(*Options)) (n *node, err error) {
-	eng, err := storage.Open(storage.Options{Dir: "data", FS: fs, CacheBytes: 8 << 20, CheckpointInterval: -1, IngestBytes: 1 << 10})
+	return tryOpenStore(t, storage.Options{Dir: "data", FS: fs, CacheBytes: 8 << 20, CheckpointInterval: -1, IngestBytes: 1 << 10}, change...)
+}
+
+func tryOpenStore(t testing.TB, opts storage.Options, change ...func(*Options)) (n *node, err error) {
+	eng, err := storage.Open(opts)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +58,7 @@ func tryOpenNode(t testing.TB, fs vfs.FS, change ...func(*Options)) (n *node, er
 		eng.Crash()
 		return nil, err
 	}
-	n = &node{Catalog: cat, t: t, eng: eng, fs: fs}
+	n = &node{Catalog: cat, t: t, eng: eng, fs: opts.FS}
 	if n.seq, err = oplog.NewSequencer(eng, oplog.SequencerOptions{}); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,8 @@
 package storage
 
 import (
+	"sync/atomic"
+
 	"github.com/cockroachdb/pebble/v2"
 )
 
@@ -37,6 +39,7 @@ type Cursor interface {
 type baseCursor struct {
 	it  *pebble.Iterator
 	err error
+	use *cursorUse
 }
 
 func (c *baseCursor) First() bool            { return c.it.First() }
@@ -68,7 +71,15 @@ func (c *baseCursor) Close() error {
 	}
 	err := c.it.Close()
 	c.it = nil
+	c.use.open.Add(-1)
 	return convErr(err)
+}
+
+// cursorUse counts cursors: who steps through keys waits for each run of tables that lies over
+// another, as who reads single keys does not.
+type cursorUse struct {
+	open   atomic.Int32
+	opened atomic.Uint64
 }
 
 // errCursor is a cursor that could not be made.
@@ -85,12 +96,14 @@ func (errCursor) Value() []byte        { return nil }
 func (c errCursor) Err() error         { return c.err }
 func (errCursor) Close() error         { return nil }
 
-func newBaseCursor(r pebble.Reader, lower, upper []byte) Cursor {
+func newBaseCursor(r pebble.Reader, use *cursorUse, lower, upper []byte) Cursor {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return errCursor{convErr(err)}
 	}
-	return &baseCursor{it: it}
+	use.open.Add(1)
+	use.opened.Add(1)
+	return &baseCursor{it: it, use: use}
 }
 
 func getFrom(r pebble.Reader, key, dst []byte) ([]byte, error) {

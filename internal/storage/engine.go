@@ -157,6 +157,7 @@ func (e *Engine) openPebble() (err error) {
 	rows := e.opts.rowCacheBytes()
 	e.rows = newRowCache(rows)
 	e.cache = pebble.NewCache(e.opts.CacheBytes - rows)
+	e.pressure.meter.times = processorTimes
 	e.pressure.most = holdMemTables * e.opts.MemTableBytes
 	p := e.opts.pebbleOptions()
 	p.FS = e.gate
@@ -368,6 +369,8 @@ func (e *Engine) Get(key, dst []byte) ([]byte, error) {
 type keep struct {
 	// once: nothing. It is for who passes over many keys and does not come back.
 	once bool
+	// ahead is which neighbours to bring in with a miss.
+	ahead aheadKind
 	// key makes hints to what is kept; nil makes none.
 	key *UniqueKey
 }
@@ -383,7 +386,7 @@ func (e *Engine) getMissed(key, dst []byte, fill rowFill, k keep) ([]byte, error
 		h = &hinter{key: k.key}
 	}
 	e.rows.fill(fill, key, v, h)
-	e.readAhead(key, h)
+	e.readAhead(key, len(v), k.ahead, h)
 	return v, nil
 }
 
@@ -423,7 +426,7 @@ func (e *Engine) NewCursor(lower, upper []byte) Cursor {
 	if e.closed.Load() {
 		return errCursor{ErrClosed}
 	}
-	return newBaseCursor(e.db, lower, upper)
+	return newBaseCursor(e.db, &e.pressure.cursors, lower, upper)
 }
 
 // Close ends the background work, leaves nothing to replay (unless the store

@@ -66,9 +66,13 @@ func (s IndexStore) LatchKey(keyString []byte) []byte { return clonePrefixed(s.T
 // bits, which are appended to dst[:0]; or ErrNotFound. It is the uniqueness
 // check, and the point read of `_id`.
 func (s IndexStore) Find(r Reader, keyString, dst []byte) (RecordID, []byte, error) {
+	return s.find(r, keyString, dst, keep{})
+}
+
+func (s IndexStore) find(r Reader, keyString, dst []byte, k keep) (RecordID, []byte, error) {
 	if s.ByID {
 		var buf [128]byte
-		v, err := getPoint(r, s.AppendKey(buf[:0], keyString), dst, keep{})
+		v, err := getPoint(r, s.AppendKey(buf[:0], keyString), dst, k)
 		if err != nil {
 			return 0, nil, err
 		}

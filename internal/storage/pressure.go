@@ -16,23 +16,30 @@ type pressure struct {
 	// loads are the bulk loads at work.
 	loads atomic.Int32
 	// urgent are those who wait for compactions.
-	urgent atomic.Int32
+	urgent  atomic.Int32
+	cursors cursorUse
 	// sublevels and bytes are those of L0, as the writers last saw it.
 	sublevels atomic.Int32
 	bytes     atomic.Int64
 	// most is the size of L0 at which compactions wait no longer.
 	most int64
 
-	mu   sync.Mutex
-	at   time.Time // of the last look at written
-	last int64     // what it was
-	busy bool
+	mu    sync.Mutex
+	at    time.Time // of the last look at written
+	last  int64     // what it was
+	seen  uint64    // cursors.opened then
+	hurry bool
+	meter busyMeter
 }
 
 const (
-	// hurry is how many bytes of the journal a second are a burst. Clients that read as much as
-	// they write stay below: for them a shallow L0 is worth more.
+	// hurry is how many bytes a second are a burst.
 	hurry = 20 << 20
+	// busyHurry is that where no processor is idle and hardly anybody scans, so that what a
+	// compaction takes is taken from the clients and a deep L0 hurts nobody; busyScans is how
+	// many cursors a second are hardly any.
+	busyHurry = 2 << 20
+	busyScans = 100
 	// holdSublevels is the read amplification of L0 at which compactions wait no longer.
 	holdSublevels = 8
 	// hurryEvery is how often the rate of the writes is looked at.
@@ -55,9 +62,14 @@ func (p *pressure) hurried() bool {
 	defer p.mu.Unlock()
 	now := time.Now()
 	if d := now.Sub(p.at); d >= hurryEvery {
-		n := p.written.Load()
-		p.busy = float64(n-p.last) >= hurry*d.Seconds()
-		p.at, p.last = now, n
+		n, seen := p.written.Load(), p.cursors.opened.Load()
+		least := float64(hurry)
+		scans := p.cursors.open.Load() > 0 || float64(seen-p.seen) >= busyScans*d.Seconds()
+		if p.meter.look(now) && !scans {
+			least = busyHurry
+		}
+		p.hurry = float64(n-p.last) >= least*d.Seconds()
+		p.at, p.last, p.seen = now, n, seen
 	}
-	return p.busy
+	return p.hurry
 }

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +12,13 @@ import (
 func TestPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pressure{most: 1000}
+		busy, idle, total := false, uint64(10), uint64(100)
+		p.meter.times = func() (uint64, uint64, bool) {
+			if total += 100; !busy {
+				idle += 50
+			}
+			return idle, total, true
+		}
 		want := func(what string, hold bool) {
 			t.Helper()
 			if got := p.hold(); got != hold {
@@ -38,7 +46,57 @@ func TestPressure(t *testing.T) {
 		want("after the burst", false)
 		p.loads.Add(1)
 		want("during a bulk load", true)
+		p.loads.Add(-1)
+
+		// Where no processor is idle less is a burst, unless somebody scans.
+		little := func() {
+			<-time.After(busyEvery) // of which the meter tells
+			p.hold()
+			write(busyHurry / 10) // twice as much a second
+		}
+		little()
+		want("little is written, processors are idle", false)
+		busy = true
+		little()
+		want("little is written, processors are busy", true)
+		p.cursors.open.Add(1)
+		little()
+		want("little is written, a cursor is open", false)
+		p.cursors.open.Add(-1)
+		p.cursors.opened.Add(busyScans)
+		write(busyHurry / 10) // twice as much a second
+		want("little is written, many cursors are opened", false)
+		little()
+		want("the scans are over", true)
+		write(10)
+		want("hardly anything is written", false)
+		busy = false
+		little()
+		want("processors are idle again", false)
 	})
+}
+
+// TestProcessorTimes: the system counts on, and no more was idle than there was.
+func TestProcessorTimes(t *testing.T) {
+	idle, total, ok := processorTimes()
+	if !ok {
+		t.Skipf("%s does not say how busy its processors are", runtime.GOOS)
+	}
+	if idle > total || total == 0 {
+		t.Errorf("%d of %d idle", idle, total)
+	}
+	for deadline := time.Now().Add(time.Minute); ; {
+		i, all, ok := processorTimes()
+		if !ok || i < idle || all < total || i-idle > all-total {
+			t.Fatalf("idle %d of %d, then %d of %d (%t)", idle, total, i, all, ok)
+		}
+		if all > total {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the count stands still")
+		}
+	}
 }
 
 // TestHeldCompactionsRun: what waited in a burst is done behind it, without anybody asking.

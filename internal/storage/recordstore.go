@@ -23,7 +23,7 @@ func (s RecordStore) Delete(u *RecoveryUnit, id RecordID) {
 // Get appends the record to dst[:0], or returns ErrNotFound.
 func (s RecordStore) Get(r Reader, id RecordID, dst []byte) ([]byte, error) {
 	var buf [prefixLen + recordIDLen]byte
-	return getPoint(r, s.AppendRecordKey(buf[:0], id), dst, keep{})
+	return getPoint(r, s.AppendRecordKey(buf[:0], id), dst, keep{ahead: aheadRecords})
 }
 
 // LatchKey is the key to lock before changing the record.

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"math"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -54,31 +55,52 @@ func (a *rowAhead) took(steps int) {
 	a.skip.Store(pause)
 }
 
-// readAhead keeps what stands behind a key that was missed and found in the engine, as long
+// aheadKind is which rows are kept with one that was missed.
+type aheadKind uint8
+
+const (
+	aheadBehind  aheadKind = iota // those behind it in the order of keys
+	aheadRecords                  // those of its group of record ids, see readAhead
+	aheadNothing
+)
+
+// readAhead keeps what stands beside a key that was missed and found in the engine, as long
 // as the cache has room that was never used: a run costs a tenth of what as many misses
 // would. Where the cache is full what is read decides what stays, one row at a time.
-func (e *Engine) readAhead(key []byte, h *hinter) {
+//
+// Records are brought in by groups of ids that begin at multiples of a power of two, as many as
+// aheadBytes has room for if they are as large as the one that was missed. Runs that began
+// where the misses fall would overlap and leave gaps: in random order a table is read in
+// by one miss for each group, not by one for every ten rows.
+func (e *Engine) readAhead(key []byte, size int, kind aheadKind, h *hinter) {
 	c := e.rows
-	if !c.ahead.due(key) {
+	if kind == aheadNothing || !c.ahead.due(key) {
 		return
 	}
 	// As in a fill: a change that ends behind this may be missing from what the iterator shows.
 	ended := c.ended.Load()
 	t, _, _ := SplitKey(key)
+	lower := append(append(make([]byte, 0, len(key)+1), key...), 0)
 	_, upper := t.Bounds()
-	it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: append(append(make([]byte, 0, len(key)+1), key...), 0), UpperBound: upper})
+	if kind == aheadRecords {
+		var ok bool
+		if lower, upper, ok = c.recordGroup(t, DecodeRecordID(key[prefixLen:]), size); !ok {
+			return
+		}
+	}
+	it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return // the reader has what it asked for; who reads on meets the error
 	}
 	defer it.Close()
-	n, size, known := 0, 0, 0
-	for ok := it.First(); ok && n < aheadRows && size < aheadBytes && known < aheadKnown; ok = it.Next() {
+	n, read, known := 0, 0, 0
+	for ok := it.First(); ok && n < aheadRows && read < aheadBytes && (known < aheadKnown || kind == aheadRecords); ok = it.Next() {
 		v, err := it.ValueAndErr()
 		if err != nil {
 			break
 		}
 		n++
-		size += len(v)
+		read += len(v)
 		has, room := c.fillAhead(ended, it.Key(), v, h)
 		if !room {
 			c.ahead.full.Store(true)
@@ -90,6 +112,41 @@ func (e *Engine) readAhead(key []byte, h *hinter) {
 	}
 	st := it.Stats()
 	c.ahead.took(st.ForwardStepCount[pebble.InternalIterCall])
+}
+
+// recordGroup returns the bounds of the group of a record of size bytes. It says no if there is
+// nothing to gain: the group has one record, or two others of it are kept, so that it was
+// brought in before and lost this one since.
+func (c *rowCache) recordGroup(t Table, id RecordID, size int) (lower, upper []byte, ok bool) {
+	n := RecordID(aheadRows)
+	for n > 1 && int64(n)*int64(size) > aheadBytes {
+		n /= 2
+	}
+	if n == 1 {
+		return nil, nil, false
+	}
+	first := id &^ (n - 1)
+	var buf [prefixLen + recordIDLen]byte
+	if c.has(t.AppendRecordKey(buf[:0], id^1)) && c.has(t.AppendRecordKey(buf[:0], id^(n/2))) {
+		return nil, nil, false
+	}
+	lower = t.AppendRecordKey(make([]byte, 0, 2*len(buf)), first)
+	if first > math.MaxInt64-n {
+		_, upper = t.Bounds()
+		return lower, upper, true
+	}
+	both := t.AppendRecordKey(lower, first+n)
+	return lower, both[len(lower):], true
+}
+
+// has reports whether the value of key is kept.
+func (c *rowCache) has(key []byte) bool {
+	h := c.hash(key)
+	s := c.shard(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entry(s.find(uint32(h), key))
+	return e != nil && e.flags()&rowStale == 0
 }
 
 // fillAhead is fill for a key that nobody asked for: it takes room that was never used, and

@@ -69,6 +69,7 @@ const (
 	rowDead  = 1 << iota // belongs to no slot
 	rowStale             // its key is being changed, or was and the new value is not known
 	rowUsed              // read since it was put where it is
+	rowMoved             // dead, and its value says where the row went: see forward
 )
 
 // rowShard is a part of the cache.
@@ -382,7 +383,30 @@ func (s *rowShard) replace(pos, tag uint32, key, value []byte) uint32 {
 	}
 	flags := e.flags() & rowUsed
 	s.remove(e, pos)
-	return s.add(tag, key, value, flags)
+	gen := s.gen(pos)
+	to := s.add(tag, key, value, flags)
+	if s.gen(pos) == gen { // else its chunk was used again for the new one
+		s.forward(e, to)
+	}
+	return to
+}
+
+// forward leaves word where a row was that moved, so that hints to it lead on until the chunk is
+// used again: the new position and the generation of its chunk, in place of the value.
+func (s *rowShard) forward(e rowEntry, to uint32) {
+	at := rowHeader + e.keyLen()
+	if int(e.units())*rowUnit < at+8 {
+		return
+	}
+	binary.LittleEndian.PutUint32(e[at:], to)
+	binary.LittleEndian.PutUint32(e[at+4:], s.gen(to))
+	e.set(rowMoved)
+}
+
+// forwarded is where the row of a moved entry went.
+func (e rowEntry) forwarded() (to, gen uint32) {
+	at := rowHeader + e.keyLen()
+	return binary.LittleEndian.Uint32(e[at:]), binary.LittleEndian.Uint32(e[at+4:])
 }
 
 func (s *rowShard) add(tag uint32, key, value []byte, flags uint16) uint32 {

@@ -397,8 +397,9 @@ func TestKeepRows(t *testing.T) {
 	}
 }
 
-// TestReadAhead: a miss brings in what stands behind it, as long as there is room that was
-// never used, and nothing of another table; who reads once brings in nothing.
+// TestReadAhead: a miss brings in the group of its record, which is smaller where records are
+// larger, or what stands behind an entry, as long as there is room that was never used, and
+// nothing of another table; who reads once brings in nothing.
 func TestReadAhead(t *testing.T) {
 	n := openNode(t, testOptions(vfs.NewMem()))
 	defer n.e.Close()
@@ -428,25 +429,54 @@ func TestReadAhead(t *testing.T) {
 	if kept() != 0 {
 		t.Errorf("a unit that reads once left %d rows", kept())
 	}
-	read(table, 10)
-	if got := kept(); got != 1+aheadRows {
-		t.Errorf("one miss left %d rows, want %d", got, 1+aheadRows)
+	// Ids 1 to 63 are the first group of 64, 192 to 200 the last one.
+	expect := func(what string, read func(), rows, misses int64) {
+		t.Helper()
+		keptBefore, missed := kept(), n.e.rows.stats().misses
+		read()
+		if got := kept() - keptBefore; got != rows {
+			t.Errorf("%s: %d more rows are kept, want %d", what, got, rows)
+		}
+		if got := n.e.rows.stats().misses - missed; got != misses {
+			t.Errorf("%s: %d misses, want %d", what, got, misses)
+		}
 	}
-	misses := n.e.rows.stats().misses
-	for id := RecordID(10); id <= 10+aheadRows; id++ {
-		read(table, id)
+	expect("a miss brings in its group", func() { read(table, 10) }, aheadRows-1, 1)
+	expect("which is there", func() {
+		for id := RecordID(1); id < aheadRows; id++ {
+			read(table, id)
+		}
+	}, 0, 0)
+	expect("the next group", func() { read(table, 2*aheadRows-1) }, aheadRows, 1)
+	expect("the last group", func() { read(table, rows-2) }, rows-192+1, 1)
+	expect("one row of a group that was brought in", func() {
+		if _, err := n.commit(func(u *RecoveryUnit) { table.Delete(u, 20) }); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.commit(func(u *RecoveryUnit) { table.PutNew(u, 20, []byte("again")) }); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.commit(func(u *RecoveryUnit) { table.Delete(u, 30) }); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.commit(func(u *RecoveryUnit) { table.PutNew(u, 30, []byte("again")) }); err != nil {
+			t.Fatal(err)
+		}
+		read(table, 20) // its neighbours are kept, so nothing else is looked for
+	}, -1, 1)
+	large := RecordStore{Table{SpaceReplicated, 102}}
+	if _, err := n.commit(func(u *RecoveryUnit) {
+		for id := RecordID(1); id <= 40; id++ {
+			large.PutNew(u, id, make([]byte, 8<<10))
+		}
+		large.PutNew(u, 41, make([]byte, aheadBytes))
+	}); err != nil {
+		t.Fatal(err)
 	}
-	if got := n.e.rows.stats().misses; got != misses {
-		t.Errorf("%d misses among rows that were read ahead", got-misses)
-	}
-	read(table, 5) // what is there already ends the run
-	if got := kept(); got != 1+aheadRows+5 {
-		t.Errorf("%d rows, want %d", got, 1+aheadRows+5)
-	}
-	read(table, rows-2)
-	if got := kept(); got != 1+aheadRows+5+3 {
-		t.Errorf("%d rows at the table's end, want %d", got, 1+aheadRows+5+3)
-	}
+	expect("records of 8 KB", func() { read(large, 21) }, 8, 1)
+	expect("one that is not kept", func() { read(large, 41) }, 0, 1)
+	key := table.AppendRecordKey(nil, 129)
+	expect("entries of an index: what stands behind", func() { n.e.readAhead(key, 8, aheadBehind, nil) }, 192-130, 0)
 	n.e.rows.ahead.full.Store(true)
 	before := kept()
 	read(other, 50)

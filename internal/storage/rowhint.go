@@ -148,6 +148,9 @@ func (t *rowHints) words() []atomic.Uint64 {
 // bytes is the memory of the table.
 func (t *rowHints) bytes() int64 { return int64(len(t.words())) * 8 }
 
+// hintHops is how many moves of a row a hint is followed through.
+const hintHops = 4
+
 // recall returns the record of table that a hint of h leads to, if is says that it is the one,
 // appended to dst[:0]; without copies its id only.
 func (c *rowCache) recall(h uint64, table Table, is func(value []byte) bool, dst []byte, copies bool) (id RecordID, v []byte, ok bool) {
@@ -157,32 +160,46 @@ func (c *rowCache) recall(h uint64, table Table, is func(value []byte) bool, dst
 	}
 	s := &c.shards[place>>56]
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	pos := uint32(place)
+	pos, gen, hops := uint32(place), uint32(place>>32)&(1<<hintGenBits-1), 0
+	e := s.at(pos, gen)
+	for ; e != nil && e.flags()&rowMoved != 0 && hops < hintHops; hops++ {
+		pos, gen = e.forwarded()
+		e = s.at(pos, gen)
+	}
+	var prefix [prefixLen]byte
+	switch {
+	case e == nil, e.keyLen() != prefixLen+recordIDLen, e.flags()&(rowDead|rowStale) != 0:
+	case !bytes.HasPrefix(e.key(), table.AppendPrefix(prefix[:0])) || !is(e.value()):
+	default:
+		ok = true
+		if e.flags()&rowUsed == 0 { // else the line is left as it is, and need not be written back
+			e.set(rowUsed)
+		}
+		s.hits++
+		if copies {
+			v = append(dst[:0], e.value()...)
+		}
+		id = DecodeRecordID(e.key()[prefixLen:])
+	}
+	s.mu.Unlock()
+	if ok && hops > 0 {
+		c.note(h, uint32(place>>56), gen, pos)
+	}
+	return id, v, ok
+}
+
+// at is the entry at pos if its chunk is still in that generation, else nil. It may be a dead one.
+func (s *rowShard) at(pos, gen uint32) rowEntry {
 	n := int((pos - 1) / rowChunkUnits)
-	if n >= len(s.chunks) || s.chunks[n].gen&(1<<hintGenBits-1) != uint32(place>>32)&(1<<hintGenBits-1) {
-		return 0, nil, false
+	if n >= len(s.chunks) || (s.chunks[n].gen^gen)&(1<<hintGenBits-1) != 0 {
+		return nil
 	}
 	b := s.chunks[n].mem[(pos-1)%rowChunkUnits*rowUnit:]
 	prefetch(uintptr(unsafe.Pointer(&b[0])), 128)
-	var prefix [prefixLen]byte
-	e := rowEntry(b)
-	switch {
-	case len(b) < rowHeader+prefixLen+recordIDLen || e.keyLen() != prefixLen+recordIDLen || e.flags()&(rowDead|rowStale) != 0:
-		return 0, nil, false
-	case rowHeader+e.keyLen()+e.valueLen() > len(b):
-		return 0, nil, false
-	case !bytes.HasPrefix(e.key(), table.AppendPrefix(prefix[:0])) || !is(e.value()):
-		return 0, nil, false
+	if e := rowEntry(b); len(b) >= rowHeader+prefixLen+recordIDLen && rowHeader+e.keyLen()+e.valueLen() <= len(b) {
+		return e
 	}
-	if e.flags()&rowUsed == 0 { // else the line is left as it is, and need not be written back
-		e.set(rowUsed)
-	}
-	s.hits++
-	if copies {
-		v = append(dst[:0], e.value()...)
-	}
-	return DecodeRecordID(e.key()[prefixLen:]), v, true
+	return nil
 }
 
 // note makes the hint from the hash of a key to the entry that lay at pos of a shard in generation
@@ -244,7 +261,8 @@ func (s RecordStore) lookup(r Reader, k *UniqueKey, keyString []byte, is func(va
 			return id, v, nil
 		}
 	}
-	id, _, err := k.Index.Find(r, keyString, make([]byte, 0, 2*recordIDLen))
+	// Alone: hints are made to the record's neighbours, so that their entries are not asked for.
+	id, _, err := k.Index.find(r, keyString, make([]byte, 0, 2*recordIDLen), keep{ahead: aheadNothing})
 	if err != nil {
 		return 0, nil, err
 	}
@@ -264,5 +282,5 @@ func (s RecordStore) lookup(r Reader, k *UniqueKey, keyString []byte, is func(va
 // GetKeyed is Get of a record whose key is likely to be looked up later.
 func (s RecordStore) GetKeyed(r Reader, k *UniqueKey, id RecordID, dst []byte) ([]byte, error) {
 	var buf [prefixLen + recordIDLen]byte
-	return getPoint(r, s.AppendRecordKey(buf[:0], id), dst, keep{key: k})
+	return getPoint(r, s.AppendRecordKey(buf[:0], id), dst, keep{key: k, ahead: aheadRecords})
 }

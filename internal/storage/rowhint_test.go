@@ -218,6 +218,37 @@ func TestLookupFollowsHints(t *testing.T) {
 	if recall(1) {
 		t.Error("a deleted record is recalled")
 	}
+
+	// A record that grows is put elsewhere, and the hint leads on: through some moves at once, and
+	// straight there once it was followed.
+	grow := func(n *node, size int) {
+		t.Helper()
+		n.mustCommit(func(u *RecoveryUnit) {
+			k.records.Put(u, 6, append(append(k.keyOf(5), "value"...), make([]byte, size)...))
+		})
+	}
+	long := func() (size int, ok bool) {
+		_, v, ok := n.e.rows.recall(hash(5), k.records.Table, is(5), nil, true)
+		return len(v) - 9, ok
+	}
+	for i := range hintHops {
+		grow(n, 100*(i+1))
+	}
+	if size, ok := long(); !ok || size != 100*hintHops {
+		t.Errorf("a record that moved %d times: %d, %t", hintHops, size, ok)
+	}
+	for i := range 2 * hintHops {
+		grow(n, 1000*(i+1))
+		if size, ok := long(); !ok || size != 1000*(i+1) {
+			t.Errorf("a record of %d bytes that grew: %d, %t", 1000*(i+1), size, ok)
+		}
+	}
+	for i := range hintHops + 1 {
+		grow(n, 9000+1000*i)
+	}
+	if _, ok := long(); ok {
+		t.Error("a hint was followed through more moves than it should")
+	}
 }
 
 // TestLookupRace: while records change, grow and move, and the cache is turned over, whoever

@@ -83,7 +83,7 @@ func (s *Snapshot) NewCursor(lower, upper []byte) Cursor {
 	if s.done.Load() || s.e.closed.Load() {
 		return errCursor{ErrClosed}
 	}
-	return newBaseCursor(s.db, lower, upper)
+	return newBaseCursor(s.db, &s.e.pressure.cursors, lower, upper)
 }
 
 // Close releases the snapshot; cursors opened from it stay usable. A second
