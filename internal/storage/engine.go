@@ -387,6 +387,7 @@ func (e *Engine) getMissed(key, dst []byte, fill rowFill, k keep) ([]byte, error
 	}
 	e.rows.fill(fill, key, v, h)
 	e.readAhead(key, len(v), k.ahead, h)
+	h.end(e.rows)
 	return v, nil
 }
 

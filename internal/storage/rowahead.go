@@ -2,6 +2,7 @@ package storage
 
 import (
 	"math"
+	"slices"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -93,6 +94,9 @@ func (e *Engine) readAhead(key []byte, size int, kind aheadKind, h *hinter) {
 		return // the reader has what it asked for; who reads on meets the error
 	}
 	defer it.Close()
+	if h != nil {
+		h.list = slices.Grow(h.list, aheadRows)
+	}
 	n, read, known := 0, 0, 0
 	for ok := it.First(); ok && n < aheadRows && read < aheadBytes && (known < aheadKnown || kind == aheadRecords); ok = it.Next() {
 		v, err := it.ValueAndErr()

@@ -148,7 +148,7 @@ func (c *rowCache) get(key, dst []byte) (v []byte, ok bool, f rowFill) {
 	return nil, false, rowFill{h, c.ended.Load()}
 }
 
-// fill keeps what was read from the engine after the get that returned f, and makes a hint to it.
+// fill keeps what was read from the engine after the get that returned f, and has h make a hint to it.
 func (c *rowCache) fill(f rowFill, key, value []byte, h *hinter) {
 	if len(key)+len(value) > maxRowBytes {
 		return

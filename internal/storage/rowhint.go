@@ -39,9 +39,9 @@ type rowHints struct {
 const (
 	hintLine     = 8       // words of a cache line: four hints
 	minHintWords = 1 << 10 // of the first table
-	hintGrowth   = 4
-	hintLost     = 64 // a table grows when one hint for so many words was written over
-	hintShare    = 32 // of the cache's bytes one is for hints
+	hintGrowth   = 2
+	hintLost     = 128 // a table grows when one hint for so many words was written over
+	hintShare    = 32  // of the cache's bytes one is for hints
 
 	largeHintTable = 4 << 20 // bytes, from which on large pages are asked for
 )
@@ -83,15 +83,31 @@ func (t *rowHints) place(h uint64) uint64 {
 	return hintIn(t.table.Load(), h)
 }
 
-// note writes a hint down, or passes it over while another is written.
+// note writes a hint down, or passes it over while others are written.
 func (t *rowHints) note(h, place uint64) {
-	if t.max == 0 {
-		return
-	}
-	if !t.mu.TryLock() {
+	if t.max == 0 || !t.mu.TryLock() {
 		return
 	}
 	defer t.mu.Unlock()
+	t.noteLocked(h, place)
+}
+
+// noteAll writes hints down, once for many.
+func (t *rowHints) noteAll(list []rowHint) {
+	if t.max == 0 || len(list) == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, n := range list {
+		t.noteLocked(n.hash, n.place)
+	}
+}
+
+// rowHint is one of them.
+type rowHint struct{ hash, place uint64 }
+
+func (t *rowHints) noteLocked(h, place uint64) {
 	words := t.words()
 	if words == nil || t.lost > len(words)/hintLost {
 		words = t.grow(words)
@@ -204,8 +220,10 @@ func (s *rowShard) at(pos, gen uint32) rowEntry {
 
 // note makes the hint from the hash of a key to the entry that lay at pos of a shard in generation
 // gen of its chunk. If the chunk was used again meanwhile, the hint leads nowhere.
-func (c *rowCache) note(h uint64, shard, gen, pos uint32) {
-	c.hints.note(h, uint64(shard)<<56|uint64(gen&(1<<hintGenBits-1))<<32|uint64(pos))
+func (c *rowCache) note(h uint64, shard, gen, pos uint32) { c.hints.note(h, place(shard, gen, pos)) }
+
+func place(shard, gen, pos uint32) uint64 {
+	return uint64(shard)<<56 | uint64(gen&(1<<hintGenBits-1))<<32 | uint64(pos)
 }
 
 // noteRecord makes the hint to the record of that engine key, if it is kept.
@@ -221,20 +239,29 @@ func (c *rowCache) noteRecord(h uint64, key []byte) {
 	}
 }
 
-// hinter makes hints to records while they are put.
+// hinter makes hints to records that are put, all at once when they are: two readers that
+// bring in many would pass over each other's if each hint were made for itself.
 type hinter struct {
-	key *UniqueKey
-	buf []byte
+	key  *UniqueKey
+	buf  []byte
+	list []rowHint
 }
 
-// put makes the hint to a record that was put at pos. A nil hinter makes none.
+// put takes down a record that was put at pos. A nil hinter makes no hints.
 func (h *hinter) put(c *rowCache, value []byte, shard, gen, pos uint32) {
 	if h == nil || pos == 0 || c.hints.max == 0 {
 		return
 	}
 	h.buf = h.key.Of(h.key.Index.AppendPrefix(h.buf[:0]), value)
 	if len(h.buf) > prefixLen {
-		c.note(c.hash(h.buf), shard, gen, pos)
+		h.list = append(h.list, rowHint{c.hash(h.buf), place(shard, gen, pos)})
+	}
+}
+
+// end makes the hints.
+func (h *hinter) end(c *rowCache) {
+	if h != nil {
+		c.hints.noteAll(h.list)
 	}
 }
 

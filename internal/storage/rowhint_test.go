@@ -55,6 +55,47 @@ func TestRowHints(t *testing.T) {
 	}
 }
 
+// TestRowHintsTogether: of hints that many make at once, each in groups, none is passed over.
+func TestRowHintsTogether(t *testing.T) {
+	const writers, groups, size = 4, 50, 64
+	h := rowHints{max: 1 << 18}
+	hash := func(w, i int) uint64 { return uint64(w*groups*size+i+1) * 0x9e3779b97f4a7c15 }
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for g := range groups {
+				var list []rowHint
+				for i := range size {
+					list = append(list, rowHint{hash(w, g*size+i), uint64(w+1)<<32 | 1})
+				}
+				h.noteAll(list)
+			}
+		})
+	}
+	wg.Wait()
+	known := 0
+	for w := range writers {
+		for i := range groups * size {
+			switch p := h.place(hash(w, i)); p {
+			case 0:
+			case uint64(w+1)<<32 | 1:
+				known++
+			default:
+				t.Fatalf("%d of %d is at %#x", i, w, p)
+			}
+		}
+	}
+	if least := writers * groups * size * 97 / 100; known < least { // a full line loses some
+		t.Errorf("%d hints of %d are left, want %d", known, writers*groups*size, least)
+	}
+	if h := (rowHints{}); true {
+		h.noteAll([]rowHint{{1, 1}})
+		if h.place(1) != 0 {
+			t.Error("a hint where none may be")
+		}
+	}
+}
+
 // keyed is a record store whose records begin with their unique key of 4 bytes.
 type keyed struct {
 	records RecordStore
