@@ -53,7 +53,26 @@ type work struct {
 	op      func(ctx context.Context, w *worker) (units int64, err error)
 	verify  func(ctx context.Context, t *tally) error
 	note    string
+	pings   pings
 }
+
+// pings says when ping is measured for a row whose rate is judged as a share of ping's. A shared
+// machine is a fifth faster or slower from one minute to the next; ping measured close by has the
+// same machine.
+type pings int
+
+const (
+	noPings pings = iota
+	// pingsBetween: ping and the row by turns, for rows that only read. What the server does in
+	// the background meanwhile falls on both.
+	pingsBetween
+	// pingsBefore: one piece in front of the row, for rows that write. Between pieces of such a row
+	// the server would do in ping's time what the writes have left to do.
+	pingsBefore
+)
+
+// piece is how long ping and a row run before the other has its turn.
+const piece = 500 * time.Millisecond
 
 // worker is one client. Its fields are used by its goroutine alone.
 type worker struct {
@@ -148,13 +167,30 @@ func (e *env) runRow(ctx context.Context, r row) (res result) {
 		return res
 	}
 	res.Unit = w.unit
-	cpu0, known := cpuTime(e.serverPID)
-	own0, _ := cpuTime(os.Getpid())
-	start := time.Now()
-	t, err := e.drive(ctx, w)
-	res.Elapsed = time.Since(start)
-	cpu1, _ := cpuTime(e.serverPID)
-	own1, _ := cpuTime(os.Getpid())
+	m, ping := &measured{work: w}, &measured{}
+	if w.pings != noPings {
+		if ping.work, err = pingRow(ctx, e); err != nil {
+			res.Err = "prepare ping: " + err.Error()
+			return res
+		}
+	}
+	switch w.pings {
+	case noPings:
+		err = e.drive(ctx, m, e.duration)
+	case pingsBefore:
+		err = e.drive(ctx, ping, max(e.duration/5, piece))
+		if err == nil {
+			err = e.drive(ctx, m, e.duration)
+		}
+	case pingsBetween:
+		for m.elapsed < e.duration && err == nil {
+			err = e.drive(ctx, ping, piece/2)
+			if err == nil {
+				err = e.drive(ctx, m, min(piece, e.duration-m.elapsed))
+			}
+		}
+	}
+	t := m.tally()
 	if err == nil && w.verify != nil {
 		err = w.verify(ctx, t)
 	}
@@ -162,32 +198,64 @@ func (e *env) runRow(ctx context.Context, r row) (res result) {
 		res.Err = err.Error()
 		return res
 	}
+	res.Elapsed = m.elapsed
 	res.Units, res.Ops, res.Note = t.units, t.calls, w.note // verify may have noted something
-	res.Rate = float64(t.units) / res.Elapsed.Seconds()
+	res.Rate = float64(t.units) / m.elapsed.Seconds()
 	res.P50, res.P99, res.Max = t.hist.quantile(0.5), t.hist.quantile(0.99), t.hist.max
-	if known && t.units > 0 {
-		res.CPU = (cpu1 - cpu0) / time.Duration(t.units)
-		res.Client = (own1 - own0) / time.Duration(t.units)
+	if m.known && t.units > 0 {
+		res.CPU = m.cpu / time.Duration(t.units)
+		res.Client = m.own / time.Duration(t.units)
+	}
+	if n := ping.tally().units; n > 0 {
+		res.PingRate = float64(n) / ping.elapsed.Seconds()
+		res.PingCPU, res.PingClient = ping.cpu/time.Duration(n), ping.own/time.Duration(n)
 	}
 	res.RSS, res.PeakRSS = memory(e.serverPID)
 	return res
 }
 
-// drive runs the workers until the time is over or the first of them fails. A call that has begun
-// is waited for, so that what the server did and what was counted agree.
-func (e *env) drive(ctx context.Context, w *work) (*tally, error) {
-	workers := make([]*worker, w.workers)
-	errs := make([]error, w.workers)
+// measured is one kind of work with its workers and what it has taken so far.
+type measured struct {
+	work     *work
+	workers  []*worker
+	elapsed  time.Duration
+	cpu, own time.Duration // of the server and of this program
+	known    bool          // whether the server's could be read
+}
+
+// tally is what the workers have done together.
+func (m *measured) tally() *tally {
+	t := &tally{}
+	for _, x := range m.workers {
+		t.calls += x.calls
+		t.units += x.units
+		t.hist.merge(&x.hist)
+	}
+	return t
+}
+
+// drive lets the workers work for d or until the first of them fails, and adds to m what it took;
+// the same workers go on when it is called again. A call that has begun is waited for, so that
+// what the server did and what was counted agree.
+func (e *env) drive(ctx context.Context, m *measured, d time.Duration) error {
+	if m.workers == nil {
+		for i := range m.work.workers {
+			m.workers = append(m.workers, &worker{id: i, rng: rand.New(rand.NewPCG(uint64(e.seed), uint64(i)))})
+		}
+	}
+	errs := make([]error, len(m.workers))
 	var stop atomic.Bool
 	var issued atomic.Int64
-	timer := time.AfterFunc(e.duration, func() { stop.Store(true) })
+	cpu0, known := cpuTime(e.serverPID)
+	own0, _ := cpuTime(os.Getpid())
+	start := time.Now()
+	timer := time.AfterFunc(d, func() { stop.Store(true) })
 	defer timer.Stop()
 	var wg sync.WaitGroup
-	for i := range workers {
-		workers[i] = &worker{id: i, rng: rand.New(rand.NewPCG(uint64(e.seed), uint64(i)))}
+	for i, k := range m.workers {
 		wg.Go(func() {
-			errs[i] = workers[i].loop(ctx, w, func() bool {
-				return !stop.Load() && (w.limit == 0 || issued.Add(1) <= w.limit)
+			errs[i] = k.loop(ctx, m.work, func() bool {
+				return !stop.Load() && (m.work.limit == 0 || issued.Add(1) <= m.work.limit)
 			})
 			if errs[i] != nil {
 				stop.Store(true)
@@ -195,13 +263,11 @@ func (e *env) drive(ctx context.Context, w *work) (*tally, error) {
 		})
 	}
 	wg.Wait()
-	t := &tally{}
-	for _, x := range workers {
-		t.calls += x.calls
-		t.units += x.units
-		t.hist.merge(&x.hist)
-	}
-	return t, errors.Join(errs...)
+	m.elapsed += time.Since(start)
+	cpu1, _ := cpuTime(e.serverPID)
+	own1, _ := cpuTime(os.Getpid())
+	m.cpu, m.own, m.known = m.cpu+cpu1-cpu0, m.own+own1-own0, known
+	return errors.Join(errs...)
 }
 
 func (k *worker) loop(ctx context.Context, w *work, more func() bool) error {

@@ -55,7 +55,7 @@ func insertRow(ctx context.Context, e *env, wc *writeconcern.WriteConcern) (*wor
 	c := e.client.Database(benchDB).Collection("inserts", options.Collection().SetWriteConcern(wc))
 	var next atomic.Int64
 	return &work{
-		unit: "operations", workers: e.connections,
+		unit: "operations", workers: e.connections, pings: pingsBefore,
 		op: func(ctx context.Context, _ *worker) (int64, error) {
 			_, err := c.InsertOne(ctx, e.document(int(next.Add(1))-1))
 			return 1, err
@@ -172,7 +172,7 @@ func findOneRow(ctx context.Context, e *env) (*work, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &work{unit: "operations", workers: e.connections, op: func(ctx context.Context, w *worker) (int64, error) {
+	return &work{unit: "operations", workers: e.connections, pings: pingsBetween, op: func(ctx context.Context, w *worker) (int64, error) {
 		id := int32(w.rng.IntN(e.docs))
 		raw, err := c.FindOne(ctx, bson.D{{Key: "_id", Value: id}}).Raw()
 		if err != nil {
@@ -266,7 +266,7 @@ func updateRow(ctx context.Context, e *env) (*work, error) {
 		last[i] = map[int32]int64{}
 	}
 	return &work{
-		unit: "operations", workers: e.connections,
+		unit: "operations", workers: e.connections, pings: pingsBefore,
 		op: func(ctx context.Context, w *worker) (int64, error) {
 			id := int32(w.rng.IntN(e.docs/e.connections)*e.connections + w.id)
 			v := w.calls<<20 | int64(id)
