@@ -60,17 +60,38 @@ func hintTable(size int64) int {
 
 // hintLineOf is where the hints of a hash lie. The bits are others than those which choose the
 // shard and the slot.
-func hintLineOf(words []atomic.Uint64, h uint64) []atomic.Uint64 {
-	i := int(h>>16) & (len(words) - 1) &^ (hintLine - 1)
-	return words[i : i+hintLine : i+hintLine]
+func hintLineOf(words []atomic.Uint64, h uint64) (line []atomic.Uint64, at int) {
+	at = int(h>>16) & (len(words) - 1) &^ (hintLine - 1)
+	return words[at : at+hintLine : at+hintLine], at
 }
+
+// hintBeside is the line that takes what a full one has no room for: its neighbour in memory, which
+// processors bring in with it. With four hints a line and half as many hints as there is room for,
+// one in fifty would find its line full, and each of them again and again: those of a full line
+// write each other over.
+func hintBeside(words []atomic.Uint64, at int) []atomic.Uint64 {
+	at ^= hintLine
+	return words[at : at+hintLine : at+hintLine]
+}
+
+// hintFull reports whether a line is. It is filled from the front and never emptied.
+func hintFull(line []atomic.Uint64) bool { return line[hintLine-1].Load() != 0 }
 
 // hintIn returns what a table says of the hash, 0 if nothing.
 func hintIn(table *[]atomic.Uint64, h uint64) uint64 {
 	if table == nil {
 		return 0
 	}
-	for line := hintLineOf(*table, h); len(line) > 1; line = line[2:] {
+	line, at := hintLineOf(*table, h)
+	p := hintOf(line, h)
+	if p == 0 && hintFull(line) {
+		p = hintOf(hintBeside(*table, at), h)
+	}
+	return p
+}
+
+func hintOf(line []atomic.Uint64, h uint64) uint64 {
+	for ; len(line) > 1; line = line[2:] {
 		if p := line[1].Load(); line[0].Load()^p == h && p != 0 {
 			return p
 		}
@@ -116,11 +137,12 @@ func (t *rowHints) noteLocked(h, place uint64) {
 }
 
 func (t *rowHints) put(words []atomic.Uint64, h, place uint64) {
-	line := hintLineOf(words, h)
-	at := -1
-	for i := 0; i < hintLine && at < 0; i += 2 {
-		if p := line[i+1].Load(); p == 0 || line[i].Load()^p == h {
-			at = i
+	line, n := hintLineOf(words, h)
+	at := hintSlot(line, h)
+	if at < 0 {
+		beside := hintBeside(words, n)
+		if at = hintSlot(beside, h); at >= 0 {
+			line = beside
 		}
 	}
 	if at < 0 {
@@ -130,6 +152,16 @@ func (t *rowHints) put(words []atomic.Uint64, h, place uint64) {
 	}
 	line[at].Store(h ^ place)
 	line[at+1].Store(place)
+}
+
+// hintSlot is where the hint of a hash is or can be in a line, -1 if nowhere.
+func hintSlot(line []atomic.Uint64, h uint64) int {
+	for i := 0; i < hintLine; i += 2 {
+		if p := line[i+1].Load(); p == 0 || line[i].Load()^p == h {
+			return i
+		}
+	}
+	return -1
 }
 
 // grow makes a larger table if there may be one. Where there may not be, what is asked for
