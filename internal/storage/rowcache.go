@@ -93,9 +93,10 @@ type rowShard struct {
 
 // rowChunk is a piece of the ring.
 type rowChunk struct {
-	mem *[rowChunkBytes]byte
-	end int32  // where its entries end, unless it is the one that is added to
-	gen uint32 // how often it was used again: until then an entry stays where it is
+	mem  *[rowChunkBytes]byte
+	slab *rowSlab // that mem is of, nil if of none
+	end  int32    // where its entries end, unless it is the one that is added to
+	gen  uint32   // how often it was used again: until then an entry stays where it is
 }
 
 // newRowCache returns a cache of at most about size bytes, or nil if that is too few.
@@ -507,12 +508,17 @@ func (s *rowShard) room(size int) (chunk, off int) {
 // turn goes on to the next chunk, a new one if there may be more.
 func (s *rowShard) turn() {
 	if len(s.chunks) > 0 {
-		s.chunks[s.head].end = int32(s.fill)
+		last := &s.chunks[s.head]
+		last.end = int32(s.fill)
+		if last.gen == 0 {
+			last.slab.filled()
+		}
 		s.head++
 	}
 	if len(s.chunks) < s.max {
 		s.head = len(s.chunks)
-		s.chunks = append(s.chunks, rowChunk{mem: (*[rowChunkBytes]byte)(s.memory.chunk())})
+		mem, slab := s.memory.chunk()
+		s.chunks = append(s.chunks, rowChunk{mem: (*[rowChunkBytes]byte)(mem), slab: slab})
 		s.fill = 0
 		return
 	}

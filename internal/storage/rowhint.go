@@ -173,13 +173,15 @@ func (t *rowHints) grow(words []atomic.Uint64) []atomic.Uint64 {
 		return words
 	}
 	larger := make([]atomic.Uint64, size)
+	mem := unsafe.Slice((*byte)(unsafe.Pointer(&larger[0])), size*8)
+	writeFirst(mem)
 	for i := 0; i < len(words); i += 2 {
 		if p := words[i+1].Load(); p != 0 {
 			t.put(larger, words[i].Load()^p, p)
 		}
 	}
 	if size*8 >= largeHintTable { // all of it has been touched: see rowMemory
-		wantLargePages(unsafe.Slice((*byte)(unsafe.Pointer(&larger[0])), size*8))
+		wantLargePages(mem)
 	}
 	t.lost = 0
 	t.table.Store(&larger)
