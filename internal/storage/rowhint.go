@@ -33,14 +33,16 @@ type rowHints struct {
 
 	mu    sync.Mutex // of those who note
 	turns uint32     // which of a full line is written over
-	lost  int        // hints written over since the table was made
+	count int        // hints in the table
+	lost  int        // hints written over since it was made
 }
 
 const (
 	hintLine     = 8       // words of a cache line: four hints
 	minHintWords = 1 << 10 // of the first table
 	hintGrowth   = 2
-	hintLost     = 128 // a table grows when one hint for so many words was written over
+	hintLost     = 128 // a table grows when one hint for so many words was written over,
+	hintLoad     = 4   // or when there is one for so many: half of the room is taken
 	hintShare    = 32  // of the cache's bytes one is for hints
 
 	largeHintTable = 4 << 20 // bytes, from which on large pages are asked for
@@ -130,7 +132,7 @@ type rowHint struct{ hash, place uint64 }
 
 func (t *rowHints) noteLocked(h, place uint64) {
 	words := t.words()
-	if words == nil || t.lost > len(words)/hintLost {
+	if len(words) < t.max && (words == nil || t.lost > len(words)/hintLost || t.count > len(words)/hintLoad) {
 		words = t.grow(words)
 	}
 	t.put(words, h, place)
@@ -149,6 +151,8 @@ func (t *rowHints) put(words []atomic.Uint64, h, place uint64) {
 		at = int(t.turns%(hintLine/2)) * 2
 		t.turns++
 		t.lost++
+	} else if line[at+1].Load() == 0 {
+		t.count++
 	}
 	line[at].Store(h ^ place)
 	line[at+1].Store(place)
@@ -164,17 +168,14 @@ func hintSlot(line []atomic.Uint64, h uint64) int {
 	return -1
 }
 
-// grow makes a larger table if there may be one. Where there may not be, what is asked for
-// takes the place of what is not.
+// grow makes a larger table. Where there may be none, what is asked for takes the place of what is
+// not.
 func (t *rowHints) grow(words []atomic.Uint64) []atomic.Uint64 {
-	t.lost = 0
 	size := min(max(hintGrowth*len(words), minHintWords), t.max)
-	if size <= len(words) {
-		return words
-	}
 	larger := make([]atomic.Uint64, size)
 	mem := unsafe.Slice((*byte)(unsafe.Pointer(&larger[0])), size*8)
 	writeFirst(mem)
+	t.lost, t.count = 0, 0
 	for i := 0; i < len(words); i += 2 {
 		if p := words[i+1].Load(); p != 0 {
 			t.put(larger, words[i].Load()^p, p)
@@ -183,7 +184,6 @@ func (t *rowHints) grow(words []atomic.Uint64) []atomic.Uint64 {
 	if size*8 >= largeHintTable { // all of it has been touched: see rowMemory
 		wantLargePages(mem)
 	}
-	t.lost = 0
 	t.table.Store(&larger)
 	return larger
 }
