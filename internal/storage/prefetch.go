@@ -20,3 +20,11 @@ func prefetch(p, step uintptr)
 func prefetchBehind(v []byte) {
 	prefetch(uintptr(unsafe.Pointer(unsafe.SliceData(v)))+uintptr(len(v)), uintptr(len(v)))
 }
+
+// prefetchLines asks for all cache lines from p on, n bytes.
+func prefetchLines(p, n uintptr)
+
+// prefetchStart asks for the first n bytes of b, or what there is.
+func prefetchStart(b []byte, n int) {
+	prefetchLines(uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(min(n, len(b))))
+}

@@ -12,3 +12,16 @@ TEXT ·prefetch(SB), NOSPLIT, $0-16
 	PREFETCHT0 (AX)(CX*1)
 	PREFETCHT0 64(AX)(CX*1)
 	RET
+
+// func prefetchLines(p, n uintptr)
+TEXT ·prefetchLines(SB), NOSPLIT, $0-16
+	MOVQ p+0(FP), AX
+	MOVQ n+8(FP), BX
+	ADDQ AX, BX
+
+line:
+	PREFETCHT0 (AX)
+	ADDQ $64, AX
+	CMPQ AX, BX
+	JCS  line
+	RET

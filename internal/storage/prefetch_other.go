@@ -3,3 +3,5 @@
 package storage
 
 func prefetchBehind([]byte) {}
+
+func prefetchStart([]byte, int) {}

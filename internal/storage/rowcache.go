@@ -57,6 +57,7 @@ const (
 	rowShardChunks = 4 // at least: a shard with fewer is not worth it
 	maxRowShards   = 256
 	maxRowBytes    = 16 << 10 // a larger value is worth its way through the engine
+	maxTypical     = 1 << 10  // more lines than processors ask for at once
 
 	rowHeader = 16
 	rowUnit   = 8 // positions count in these
@@ -88,7 +89,11 @@ type rowShard struct {
 	fill    int    // its bytes in use
 	touched uint64 // the newest change that touched a key of the shard
 	misses  uint64
-	_       [48]byte
+	// typical is the size of the row that a hint led to last, at most maxTypical. Memory is asked
+	// for so much of the next one before that has said how large it is: its lines come in
+	// together instead of one behind the other.
+	typical int32
+	_       [44]byte
 }
 
 // rowChunk is a piece of the ring.

@@ -226,6 +226,7 @@ func (c *rowCache) recall(h uint64, table Table, is func(value []byte) bool, dst
 			e.set(rowUsed)
 		}
 		s.hits++
+		s.typical = int32(min(rowHeader+e.keyLen()+e.valueLen(), maxTypical))
 		if copies {
 			v = append(dst[:0], e.value()...)
 		}
@@ -245,7 +246,7 @@ func (s *rowShard) at(pos, gen uint32) rowEntry {
 		return nil
 	}
 	b := s.chunks[n].mem[(pos-1)%rowChunkUnits*rowUnit:]
-	prefetch(uintptr(unsafe.Pointer(&b[0])), 128)
+	prefetchStart(b, int(s.typical))
 	if e := rowEntry(b); len(b) >= rowHeader+prefixLen+recordIDLen && rowHeader+e.keyLen()+e.valueLen() <= len(b) {
 		return e
 	}
