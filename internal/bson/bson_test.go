@@ -2,6 +2,7 @@ package bson
 
 import (
 	"math"
+	"strings"
 	"testing"
 
 	driver "go.mongodb.org/mongo-driver/v2/bson"
@@ -77,6 +78,17 @@ func TestBuilderMatchesDriver(t *testing.T) {
 	}
 	if v := got.Path("l.1"); v.Str() != "two" {
 		t.Fatalf("Path: %v", v)
+	}
+}
+
+// TestBuilderJoin: a joined string is the string of the parts.
+func TestBuilderJoin(t *testing.T) {
+	for _, parts := range [][]string{nil, {""}, {"a"}, {"db", ".", "coll.ä"}, {"", "x", ""}} {
+		got := NewBuilder(nil).Join("ns", parts...).Int32("z", 1).Finish()
+		want := NewBuilder(nil).Str("ns", strings.Join(parts, "")).Int32("z", 1).Finish()
+		if string(got) != string(want) {
+			t.Errorf("%q: got %x, want %x", parts, []byte(got), []byte(want))
+		}
 	}
 }
 

@@ -208,6 +208,21 @@ func (b *Builder) Str(key, v string) *Builder {
 	return b
 }
 
+// Join appends a string made of parts, without making it first.
+func (b *Builder) Join(key string, parts ...string) *Builder {
+	b.key(TypeString, key)
+	n := 1
+	for _, p := range parts {
+		n += len(p)
+	}
+	b.buf = binary.LittleEndian.AppendUint32(b.buf, uint32(n))
+	for _, p := range parts {
+		b.buf = append(b.buf, p...)
+	}
+	b.buf = append(b.buf, 0)
+	return b
+}
+
 func appendString(dst []byte, v string) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(v)+1))
 	dst = append(dst, v...)

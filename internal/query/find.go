@@ -191,7 +191,7 @@ func idFilter(f bson.Raw, sc *scope) match.Node {
 func appendCursor(out *bson.Builder, batch string, docs func(), id int64, ns Namespace) {
 	out.Doc("cursor").Array(batch)
 	docs()
-	out.End().Int64("id", id).Str("ns", ns.String()).End()
+	out.End().Int64("id", id).Join("ns", ns.DB, ".", ns.Coll).End()
 }
 
 // findQuery parses a find into a query to plan. The result holds no bytes of the request.
@@ -463,6 +463,6 @@ func (l *Local) firstBatch(op *OpContext, src batchSource, spec cursorSpec, out 
 	if at, ok := src.(interface{ clusterTime() bson.Timestamp }); ok && at.clusterTime() != 0 {
 		out.Timestamp("atClusterTime", at.clusterTime())
 	}
-	out.Int64("id", id).Str("ns", spec.ns.String()).End()
+	out.Int64("id", id).Join("ns", spec.ns.DB, ".", spec.ns.Coll).End()
 	return nil
 }

@@ -38,6 +38,6 @@ func (c *Cursors) OpenList(op *OpContext, ns Namespace, docs []bson.Raw, batchSi
 	if !done {
 		id = c.add(&Cursor{NS: ns, LSID: op.LSID.Clone(), ConnID: op.ConnID, TxnNumber: -1, source: src})
 	}
-	out.Int64("id", id).Str("ns", ns.String()).End()
+	out.Int64("id", id).Join("ns", ns.DB, ".", ns.Coll).End()
 	return nil
 }

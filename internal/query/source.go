@@ -198,7 +198,7 @@ func (l *Local) GetMore(op *OpContext, r *GetMoreRequest, out *bson.Builder) err
 		id = 0
 	}
 	l.cursors.checkIn(cur, done)
-	out.Int64("id", id).Str("ns", r.NS.String()).End()
+	out.Int64("id", id).Join("ns", r.NS.DB, ".", r.NS.Coll).End()
 	return nil
 }
 

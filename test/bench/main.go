@@ -58,7 +58,7 @@ func main() {
 	flag.Parse()
 	if os.Getenv("GOGC") == "" {
 		// Its own garbage is collected less often: the processors are the server's to use.
-		debug.SetGCPercent(400)
+		debug.SetGCPercent(1000)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
