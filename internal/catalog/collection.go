@@ -179,6 +179,17 @@ func (c *Collection) GetByID(r storage.Reader, id bson.Value, dst []byte) (bson.
 	return doc, err
 }
 
+// ExpectID says that the document with that _id will be asked for: see storage.Expected.
+func (c *Collection) ExpectID(e *storage.Engine, id bson.Value) storage.Expected {
+	ix := c.IDIndex()
+	if ix == nil {
+		return storage.Expected{}
+	}
+	s := idScratches.Get().(*idScratch)
+	defer idScratches.Put(s)
+	return storage.Expect(e, ix.unique, s.keyOf(ix, id))
+}
+
 // hasID reports whether a document begins with that _id. It may say no if they are equal but
 // not the same bytes.
 func hasID(doc []byte, id bson.Value) bool {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/mongoerr"
+	"github.com/cairndb/cairn/internal/query"
 )
 
 type perCommand struct{ m sync.Map } // name → *commandCount
@@ -92,6 +93,7 @@ func (c *Ctx) run() (err error) {
 	if cmd.Has(AdminOnly) && c.DB != "admin" {
 		return mongoerr.New(mongoerr.Unauthorized, "%s may only be run against the admin database.", cmd.Name)
 	}
+	soon := c.expect(first)
 	if err := c.checkArgs(); err != nil {
 		return err
 	}
@@ -102,6 +104,7 @@ func (c *Ctx) run() (err error) {
 	if err := c.checkGeneric(); err != nil {
 		return err
 	}
+	soon.Record()
 	if cmd.Has(Hello) {
 		if err := c.keepMetadata(); err != nil {
 			return err
@@ -145,6 +148,19 @@ func (c *Ctx) run() (err error) {
 		c.Node.writeTopology(c.Reply, c.wceCode)
 	}
 	return nil
+}
+
+// expect says which document the command will ask for, if it is one by its _id: it comes from memory
+// while the command is checked.
+func (c *Ctx) expect(coll bson.Value) query.Expected {
+	if c.Command.Filter == nil || coll.Type != bson.TypeString {
+		return query.Expected{}
+	}
+	f := c.Command.Filter(c)
+	if f.Type != bson.TypeDocument {
+		return query.Expected{}
+	}
+	return c.Node.Exec.Expect(query.Namespace{DB: c.DB, Coll: coll.Str()}, f.Doc())
 }
 
 // runInSession runs the command; one with a txnNumber has its session to itself

@@ -11,7 +11,7 @@ import (
 )
 
 var readCommands = []Command{
-	{Name: "find", Flags: Read | V1, Run: runFind, Args: findArgs, Unstable: []string{"awaitData", "collectionUUID", "max", "min", "noCursorTimeout", "oplogReplay", "returnKey", "showRecordId", "tailable"}, Help: "Opens a cursor over the documents that match a filter."},
+	{Name: "find", Flags: Read | V1, Run: runFind, Filter: findFilter, Args: findArgs, Unstable: []string{"awaitData", "collectionUUID", "max", "min", "noCursorTimeout", "oplogReplay", "returnKey", "showRecordId", "tailable"}, Help: "Opens a cursor over the documents that match a filter."},
 	{Name: "getMore", Flags: Read | V1 | Exhaust, Run: runGetMore, Help: "Returns the next batch of a cursor.", Args: []Arg{
 		{"collection", TString, true}, {"batchSize", TNumber, false}}},
 	{Name: "planCacheClear", Run: runPlanCacheClear, Help: "Forgets the plans of a collection, or of one query's shape.", Args: []Arg{
@@ -197,6 +197,8 @@ func (c *Ctx) keepBody() {
 
 // findRequests are for the next finds: the executor takes from one what it needs.
 var findRequests = sync.Pool{New: func() any { return new(query.FindRequest) }}
+
+func findFilter(c *Ctx) bson.Value { return c.Arg("filter") }
 
 func runFind(c *Ctx) error {
 	if !c.ArgBool("singleBatch", false) {

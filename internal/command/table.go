@@ -3,6 +3,8 @@ package command
 import (
 	"slices"
 	"strings"
+
+	"github.com/cairndb/cairn/internal/bson"
 )
 
 // Flag says how a command is treated before it runs.
@@ -35,8 +37,11 @@ type Command struct {
 	// Unstable are the arguments that apiStrict refuses.
 	Unstable []string
 	Run      func(*Ctx) error
-	Help     string // one sentence, shown by listCommands and COMPATIBILITY.md
-	Note     string // limits of what is built, or the reason of Unbuilt
+	// Filter is the filter that the command will look for documents by, if it is known early.
+	// The types of the arguments have not been checked when it is asked for.
+	Filter func(*Ctx) bson.Value
+	Help   string // one sentence, shown by listCommands and COMPATIBILITY.md
+	Note   string // limits of what is built, or the reason of Unbuilt
 }
 
 // Arg is one argument of a command.

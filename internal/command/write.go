@@ -10,12 +10,33 @@ import (
 
 var writeCommands = []Command{
 	{Name: "insert", Flags: Write | V1 | Txn, Run: runInsert, Args: withWriteArgs(Arg{"documents", TArray, true}), Help: "Inserts documents."},
-	{Name: "update", Flags: Write | V1 | Txn, Run: runUpdate, Args: withWriteArgs(Arg{"updates", TArray, true}, Arg{"let", TObject, false}), Help: "Changes or replaces documents, or inserts them (upsert)."},
-	{Name: "delete", Flags: Write | V1 | Txn, Run: runDelete, Args: withWriteArgs(Arg{"deletes", TArray, true}, Arg{"let", TObject, false}), Help: "Deletes documents."},
-	{Name: "findAndModify", Aliases: []string{"findandmodify"}, Flags: Write | V1 | Txn, Run: runFindAndModify, Args: findAndModifyArgs, Help: "Changes or deletes one document and returns it."},
+	{Name: "update", Flags: Write | V1 | Txn, Run: runUpdate, Filter: statementFilter("updates"), Args: withWriteArgs(Arg{"updates", TArray, true}, Arg{"let", TObject, false}), Help: "Changes or replaces documents, or inserts them (upsert)."},
+	{Name: "delete", Flags: Write | V1 | Txn, Run: runDelete, Filter: statementFilter("deletes"), Args: withWriteArgs(Arg{"deletes", TArray, true}, Arg{"let", TObject, false}), Help: "Deletes documents."},
+	{Name: "findAndModify", Aliases: []string{"findandmodify"}, Flags: Write | V1 | Txn, Run: runFindAndModify, Filter: func(c *Ctx) bson.Value { return c.Arg("query") }, Args: findAndModifyArgs, Help: "Changes or deletes one document and returns it."},
 	{Name: "applyOps", Flags: Write, Run: runApplyOps, Args: applyOpsArgs, Help: "Applies oplog entries, each as a unit of its own.",
 		Note: "operations on a collection UUID that is not known are skipped; allowAtomic makes no difference, as in 8.0"},
 	{Name: "bulkWrite", Flags: Write | V1 | Txn | AdminOnly, Run: runBulkWrite, Args: bulkWriteArgs, Help: "Inserts, updates and deletes over several collections."},
+}
+
+// statementFilter is the filter of the first statement of a batch.
+func statementFilter(name string) func(*Ctx) bson.Value {
+	return func(c *Ctx) bson.Value {
+		if s := c.sequence(name); s != nil {
+			if len(s.Docs) == 0 {
+				return bson.Value{}
+			}
+			return s.Docs[0].Get("q")
+		}
+		list := c.Arg(name)
+		if list.Type != bson.TypeArray {
+			return bson.Value{}
+		}
+		_, statement := list.Doc().First()
+		if statement.Type != bson.TypeDocument {
+			return bson.Value{}
+		}
+		return statement.Doc().Get("q")
+	}
 }
 
 func withWriteArgs(own ...Arg) []Arg {

@@ -22,6 +22,7 @@ type Namespace = catalog.Namespace
 // A returned error is the whole command's; errors of single statements of a batch
 // are in the reply.
 type Executor interface {
+	Expect(ns Namespace, filter bson.Raw) Expected
 	Find(op *OpContext, r *FindRequest, out *bson.Builder) error
 	Aggregate(op *OpContext, r *AggregateRequest, out *bson.Builder) error
 	GetMore(op *OpContext, r *GetMoreRequest, out *bson.Builder) error

@@ -118,6 +118,23 @@ func pointID(f bson.Raw) (bson.Value, bool) {
 	return v, true
 }
 
+// Expected is a request by _id that will come: see storage.Expected.
+type Expected = storage.Expected
+
+// Expect says that a request with that filter will come. If it is for one document by its _id, what
+// it looks at is got from memory meanwhile.
+func (l *Local) Expect(ns Namespace, filter bson.Raw) Expected {
+	id, ok := pointID(filter)
+	if !ok {
+		return Expected{}
+	}
+	c := l.cat.Pin().Lookup(ns)
+	if c == nil || c.Options.Collation != nil {
+		return Expected{}
+	}
+	return c.ExpectID(l.eng, id)
+}
+
 // findPoint is the short way of the most frequent request: one document of a plain collection
 // by its _id. done is false if r asks for more, or its target is another thing.
 func (l *Local) findPoint(op *OpContext, r *FindRequest, out *bson.Builder) (done bool, err error) {

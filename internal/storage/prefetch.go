@@ -28,3 +28,6 @@ func prefetchLines(p, n uintptr)
 func prefetchStart(b []byte, n int) {
 	prefetchLines(uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(min(n, len(b))))
 }
+
+// prefetchLine asks for the line of p.
+func prefetchLine(p unsafe.Pointer) { prefetchLines(uintptr(p), 1) }

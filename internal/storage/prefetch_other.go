@@ -2,6 +2,10 @@
 
 package storage
 
+import "unsafe"
+
 func prefetchBehind([]byte) {}
 
 func prefetchStart([]byte, int) {}
+
+func prefetchLine(unsafe.Pointer) {}

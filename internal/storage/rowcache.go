@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 )
 
 // rowCache keeps values of single keys in front of the engine, which Engine.Get answers
@@ -98,11 +99,16 @@ type rowShard struct {
 
 // rowChunk is a piece of the ring.
 type rowChunk struct {
-	mem  *[rowChunkBytes]byte
+	mem  *byte    // rowChunkBytes of them, see bytes
 	slab *rowSlab // that mem is of, nil if of none
 	end  int32    // where its entries end, unless it is the one that is added to
 	gen  uint32   // how often it was used again: until then an entry stays where it is
 }
+
+// bytes is the memory of the chunk. It is no array: to be sure that the pointer to a large one is
+// not nil, its first byte is read, which here means waiting for memory before the row that is
+// wanted is even asked for.
+func (c *rowChunk) bytes() []byte { return unsafe.Slice(c.mem, rowChunkBytes) }
 
 // newRowCache returns a cache of at most about size bytes, or nil if that is too few.
 func newRowCache(size int64) *rowCache {
@@ -329,7 +335,7 @@ func (s *rowShard) entry(pos uint32) rowEntry {
 		return nil
 	}
 	pos--
-	return rowEntry(s.chunks[pos/rowChunkUnits].mem[pos%rowChunkUnits*rowUnit:])
+	return rowEntry(s.chunks[pos/rowChunkUnits].bytes()[pos%rowChunkUnits*rowUnit:])
 }
 
 // find returns the position of key's entry, or 0.
@@ -418,7 +424,7 @@ func (e rowEntry) forwarded() (to, gen uint32) {
 func (s *rowShard) add(tag uint32, key, value []byte, flags uint16) uint32 {
 	size := rowSize(key, value)
 	chunk, off := s.room(size)
-	e := rowEntry(s.chunks[chunk].mem[off : off+size])
+	e := rowEntry(s.chunks[chunk].bytes()[off : off+size])
 	binary.LittleEndian.PutUint32(e, uint32(size/rowUnit))
 	binary.LittleEndian.PutUint32(e[4:], tag)
 	binary.LittleEndian.PutUint16(e[8:], uint16(len(key)))
@@ -483,7 +489,7 @@ func (s *rowShard) remove(e rowEntry, pos uint32) {
 // each calls fn with the live entries of a chunk.
 func (s *rowShard) each(chunk int, fn func(e rowEntry, pos uint32)) {
 	for off := 0; off < s.end(chunk); {
-		e := rowEntry(s.chunks[chunk].mem[off:])
+		e := rowEntry(s.chunks[chunk].bytes()[off:])
 		size := int(e.units()) * rowUnit
 		if e = e[:size]; e.flags()&rowDead == 0 {
 			fn(e, position(chunk, off))
@@ -523,7 +529,7 @@ func (s *rowShard) turn() {
 	if len(s.chunks) < s.max {
 		s.head = len(s.chunks)
 		mem, slab := s.memory.chunk()
-		s.chunks = append(s.chunks, rowChunk{mem: (*[rowChunkBytes]byte)(mem), slab: slab})
+		s.chunks = append(s.chunks, rowChunk{mem: &mem[0], slab: slab})
 		s.fill = 0
 		return
 	}
@@ -540,7 +546,7 @@ func (s *rowShard) turn() {
 		i, _ := s.slotOf(e.tag(), pos)
 		s.slots[i] = uint64(e.tag())<<32 | uint64(position(s.head, to))
 		e.clear(rowUsed)
-		to += copy(chunk.mem[to:], e)
+		to += copy(chunk.bytes()[to:], e)
 	})
 	s.fill = to
 }

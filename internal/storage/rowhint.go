@@ -239,13 +239,22 @@ func (c *rowCache) recall(h uint64, table Table, is func(value []byte) bool, dst
 	return id, v, ok
 }
 
-// at is the entry at pos if its chunk is still in that generation, else nil. It may be a dead one.
-func (s *rowShard) at(pos, gen uint32) rowEntry {
+// chunkAt is the memory from pos on to the end of its chunk, if that is still in that generation,
+// else nil.
+func (s *rowShard) chunkAt(pos, gen uint32) []byte {
 	n := int((pos - 1) / rowChunkUnits)
 	if n >= len(s.chunks) || (s.chunks[n].gen^gen)&(1<<hintGenBits-1) != 0 {
 		return nil
 	}
-	b := s.chunks[n].mem[(pos-1)%rowChunkUnits*rowUnit:]
+	return s.chunks[n].bytes()[(pos-1)%rowChunkUnits*rowUnit:]
+}
+
+// at is the entry at pos if its chunk is still in that generation, else nil. It may be a dead one.
+func (s *rowShard) at(pos, gen uint32) rowEntry {
+	b := s.chunkAt(pos, gen)
+	if b == nil {
+		return nil
+	}
 	prefetchStart(b, int(s.typical))
 	if e := rowEntry(b); len(b) >= rowHeader+prefixLen+recordIDLen && rowHeader+e.keyLen()+e.valueLen() <= len(b) {
 		return e
@@ -298,6 +307,50 @@ func (h *hinter) end(c *rowCache) {
 	if h != nil {
 		c.hints.noteAll(h.list)
 	}
+}
+
+// Expected is a Lookup that will come. Who knows of one early says so, and goes on with other things:
+// then what it looks at has come from memory when it looks, which is most of its time. Nothing depends
+// on it.
+type Expected struct {
+	rows *rowCache
+	hash uint64
+}
+
+// expectBytes is how much of a record is asked for when it is expected. Processors have room for
+// so many requests at once: with more, the one that asks would wait. The rest is asked for when
+// the record is read.
+const expectBytes = 512
+
+// Expect asks memory for what leads to the record whose key k has that KeyString.
+func Expect(e *Engine, k *UniqueKey, keyString []byte) Expected {
+	if e.rows == nil {
+		return Expected{}
+	}
+	var buf [128]byte
+	x := Expected{e.rows, e.rows.hash(k.Index.AppendKey(buf[:0], keyString))}
+	if t := x.rows.hints.table.Load(); t != nil {
+		line, _ := hintLineOf(*t, x.hash)
+		prefetchLine(unsafe.Pointer(&line[0]))
+	}
+	return x
+}
+
+// Record asks memory for the record, if it is known where it lies.
+func (x Expected) Record() {
+	if x.rows == nil {
+		return
+	}
+	place := x.rows.hints.place(x.hash)
+	if place == 0 {
+		return
+	}
+	s := &x.rows.shards[place>>56]
+	s.mu.Lock()
+	if b := s.chunkAt(uint32(place), uint32(place>>32)); b != nil {
+		prefetchStart(b, min(int(s.typical), expectBytes))
+	}
+	s.mu.Unlock()
 }
 
 // Lookup returns the record of s whose key k has that KeyString, and appends it to dst[:0];

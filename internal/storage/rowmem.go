@@ -49,7 +49,6 @@ func (m *rowMemory) chunk() ([]byte, *rowSlab) {
 	}
 	c := m.free[:rowChunkBytes:rowChunkBytes]
 	m.free = m.free[rowChunkBytes:]
-	writeFirst(c[:1]) // the nil check of who writes here reads
 	return c, m.slab
 }
 
