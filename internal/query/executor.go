@@ -22,6 +22,8 @@ type Namespace = catalog.Namespace
 // A returned error is the whole command's; errors of single statements of a batch
 // are in the reply.
 type Executor interface {
+	// Expect says that a request with that filter will come: advice that changes no answer. The
+	// types in the filter have not been checked.
 	Expect(ns Namespace, filter bson.Raw) Expected
 	Find(op *OpContext, r *FindRequest, out *bson.Builder) error
 	Aggregate(op *OpContext, r *AggregateRequest, out *bson.Builder) error

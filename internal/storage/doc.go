@@ -5,7 +5,7 @@
 // It owns the data directory: its lock, its format version, the journal
 // (subpackage journal, which other rooms may use directly), the engine's files
 // and the temporary files, the rows that are kept in front of the engine (rowcache.go,
-// rowhint.go, rowahead.go), and when compactions run (pressure.go: not in the middle of a
+// rowhint.go, rowahead.go, rowmem.go), and when compactions run (pressure.go: not in the middle of a
 // burst of writes or an index build; settle.go: in an idle moment). All file access goes
 // through one vfs.FS.
 //

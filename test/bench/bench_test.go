@@ -140,6 +140,28 @@ load   1,234,567 doc/s            -
 	}
 }
 
+// Rows that are judged by ping are shown as a share of the ping beside them and of the ping row,
+// each where it was measured; no ratio is made of a row that failed.
+func TestRatios(t *testing.T) {
+	ping := result{Name: "ping", Unit: "operations", Rate: 20_000}
+	find := result{Name: "findOne", Unit: "operations", Rate: 8_000, PingRate: 10_000}
+	update := result{Name: "updateOne", Unit: "operations", Rate: 6_000}
+	for name, tc := range map[string]struct {
+		rows []result
+		want string
+	}{
+		"both":        {[]result{ping, find, update}, "\nrate ÷ ping's, measured beside the row: findOne 0.80\nrate ÷ the ping row's, of another minute: findOne 0.40, updateOne 0.30\n"},
+		"no ping row": {[]result{find, update}, "\nrate ÷ ping's, measured beside the row: findOne 0.80\n"},
+		"failed":      {[]result{{Name: "ping", Err: "x"}, {Name: "findOne", Rate: 1, PingRate: 1, Err: "x"}}, ""},
+	} {
+		var out strings.Builder
+		(&report{Rows: tc.rows}).ratios(&out)
+		if out.String() != tc.want {
+			t.Errorf("%s: got %q, want %q", name, out.String(), tc.want)
+		}
+	}
+}
+
 // squeeze makes runs of spaces one: the widths are not what the test is about.
 func squeeze(s string) string {
 	lines := strings.Split(s, "\n")
