@@ -104,6 +104,7 @@ func runDrop(c *Ctx) error {
 		return err
 	}
 	c.wroteFuture(res.Future)
+	c.Node.Counters.top.drop(ns.String())
 	if !res.View {
 		c.Reply.IntOrLong("nIndexesWas", int64(res.Indexes))
 	}
@@ -127,6 +128,7 @@ func runDropDatabase(c *Ctx) error {
 		return err
 	}
 	c.wroteFuture(f)
+	c.Node.Counters.top.dropDatabase(c.DB)
 	if f != nil {
 		c.Reply.Str("dropped", c.DB)
 	}
@@ -154,6 +156,9 @@ func runRename(c *Ctx) error {
 	f, err := c.Node.Catalog.Rename(ctx, from, to,
 		catalog.RenameOptions{DropTarget: c.ArgBool("dropTarget", false), StayTemp: c.ArgBool("stayTemp", false)})
 	c.wroteFuture(f)
+	if err == nil {
+		c.Node.Counters.top.drop(from.String(), to.String())
+	}
 	return err
 }
 

@@ -403,8 +403,8 @@ func (n *Node) count(c *Ctx, err error) {
 		n.Counters.CommandLatency.Add(took)
 	}
 	n.Counters.Docs.add(c)
-	// A failed command may name anything: its namespace is not counted.
-	if err != nil {
+	// A failed command may name anything: its namespace is not counted; nor is that of a drop, which is gone.
+	if err != nil || c.Command.Name == "drop" {
 	} else if len(c.ns) > len(c.DB)+1 && strings.IndexByte(c.ns, 0) < 0 {
 		n.Counters.top.add(c.ns, c.Command.Name, took)
 	} else if c.Command.Name == "getMore" {

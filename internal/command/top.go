@@ -96,6 +96,22 @@ func (t *top) newRow(ns string) *topRow {
 	return row
 }
 
+// drop forgets what was counted of the namespaces.
+func (t *top) drop(namespaces ...string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, ns := range namespaces {
+		delete(t.m, ns)
+	}
+}
+
+// dropDatabase forgets what was counted of a database.
+func (t *top) dropDatabase(db string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.DeleteFunc(t.m, func(ns string, _ *topRow) bool { return len(ns) > len(db) && ns[:len(db)] == db && ns[len(db)] == '.' })
+}
+
 // all returns the rows there are.
 func (t *top) all() map[string]*topRow {
 	t.mu.RLock()

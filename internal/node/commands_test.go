@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -160,5 +161,34 @@ func TestTagWriteConcern(t *testing.T) {
 	}
 	if reply := run(`{"insert": "c", "documents": [{}], "writeConcern": {"w": {"dc": "x"}}}`); reply.Get("code").Int32() != 9 {
 		t.Error(reply)
+	}
+}
+
+// TestTopForgets: what is dropped or renamed is not counted any more, in top and in memory.
+func TestTopForgets(t *testing.T) {
+	n := startInMemory(t, Config{})
+	run := func(db string, cmd bson.Raw) bson.Raw {
+		t.Helper()
+		reply, err := n.Run(context.Background(), db, cmd)
+		if err != nil || reply.Get("ok").Double() != 1 {
+			t.Fatalf("%s: %s %v", cmd, reply, err)
+		}
+		return reply
+	}
+	for _, ns := range [][2]string{{"a", "dropped"}, {"a", "renamed"}, {"a", "kept"}, {"b", "x"}, {"b", "c.x"}, {"bc", "x"}} {
+		run(ns[0], bson.D("insert", ns[1], "documents", bson.A(bson.D("_id", 1))))
+	}
+	run("a", bson.D("drop", "dropped"))
+	run("admin", bson.D("renameCollection", "a.renamed", "to", "a.new"))
+	run("b", bson.D("dropDatabase", 1))
+	run("a", bson.D("find", "new"))
+	var got []string
+	for ns := range run("admin", bson.D("top", 1)).Path("totals").Doc().Elems() {
+		if !strings.HasPrefix(ns, "local.") && ns != "note" {
+			got = append(got, ns)
+		}
+	}
+	if want := []string{"a.kept", "a.new", "bc.x"}; !slices.Equal(got, want) {
+		t.Errorf("top has %v, want %v", got, want)
 	}
 }

@@ -404,7 +404,7 @@ func TestReadAhead(t *testing.T) {
 	n := openNode(t, testOptions(vfs.NewMem()))
 	defer n.e.Close()
 	table, other := RecordStore{Table{SpaceReplicated, 100}}, RecordStore{Table{SpaceReplicated, 101}}
-	const rows = 200
+	const rows = 3*aheadRows + 8
 	if _, err := n.commit(func(u *RecoveryUnit) {
 		for id := RecordID(1); id <= rows; id++ {
 			table.PutNew(u, id, binary.BigEndian.AppendUint64(nil, uint64(id)))
@@ -429,7 +429,8 @@ func TestReadAhead(t *testing.T) {
 	if kept() != 0 {
 		t.Errorf("a unit that reads once left %d rows", kept())
 	}
-	// Ids 1 to 63 are the first group of 64, 192 to 200 the last one.
+	// Ids 1 to aheadRows-1 are the first group, lastGroup to rows the last one.
+	const lastGroup = 3 * aheadRows
 	expect := func(what string, read func(), rows, misses int64) {
 		t.Helper()
 		keptBefore, missed := kept(), n.e.rows.stats().misses
@@ -448,7 +449,7 @@ func TestReadAhead(t *testing.T) {
 		}
 	}, 0, 0)
 	expect("the next group", func() { read(table, 2*aheadRows-1) }, aheadRows, 1)
-	expect("the last group", func() { read(table, rows-2) }, rows-192+1, 1)
+	expect("the last group", func() { read(table, rows-2) }, rows-lastGroup+1, 1)
 	expect("one row of a group that was brought in", func() {
 		if _, err := n.commit(func(u *RecoveryUnit) { table.Delete(u, 20) }); err != nil {
 			t.Fatal(err)
@@ -473,10 +474,10 @@ func TestReadAhead(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	expect("records of 8 KB", func() { read(large, 21) }, 8, 1)
+	expect("records of 8 KB, of which aheadBytes has room for 32", func() { read(large, 21) }, 31, 1)
 	expect("one that is not kept", func() { read(large, 41) }, 0, 1)
-	key := table.AppendRecordKey(nil, 129)
-	expect("entries of an index: what stands behind", func() { n.e.readAhead(key, 8, aheadBehind, nil) }, 192-130, 0)
+	key := table.AppendRecordKey(nil, 2*aheadRows+1)
+	expect("entries of an index: what stands behind", func() { n.e.readAhead(key, 8, aheadBehind, nil) }, lastGroup-(2*aheadRows+2), 0)
 	n.e.rows.ahead.full.Store(true)
 	before := kept()
 	read(other, 50)

@@ -205,6 +205,23 @@ func parseExpr(p *parser, _ string, arg bson.Value) (Node, error) {
 	return &Expr{Source: arg, fn: fn}, nil
 }
 
+// parseSampleRate is short for an $expr, and is shown as that by explain.
+func parseSampleRate(p *parser, name string, arg bson.Value) (Node, error) {
+	if !arg.IsNumber() {
+		return nil, badValue("argument to %s must be a numeric type", name)
+	}
+	rate, _ := arg.AsFloat64()
+	switch {
+	case !(rate >= 0 && rate <= 1):
+		return nil, badValue("numeric argument to %s must be in [0, 1]", name)
+	case rate == 0:
+		return AlwaysFalse{}, nil
+	case rate == 1:
+		return AlwaysTrue{}, nil
+	}
+	return parseExpr(p, "$expr", bson.V(bson.D("$lt", bson.A(bson.D("$rand", bson.D()), rate))))
+}
+
 func parseComparison(path *Path, op Op, arg bson.Value) (Node, error) {
 	switch arg.Type {
 	case bson.TypeUndefined:

@@ -91,7 +91,7 @@ func buildTable() []Row {
 		{Name: "$options", Since: "2.0", Help: "flags of $regex", parseField: parseOptions},
 		{Name: "$or", Top: true, Since: "2.0", Help: "one of the filters", parseTop: parseLogic},
 		{Name: "$regex", Since: "2.0", Help: "string matches a pattern", parseField: parseRegex},
-		{Name: "$sampleRate", Top: true, Since: "4.4.2", Status: Missing, Help: "matches at random"},
+		{Name: "$sampleRate", Top: true, Since: "4.4.2", Help: "matches at random", parseTop: parseSampleRate},
 		{Name: "$size", Since: "2.0", Help: "length of an array", parseField: parseSize},
 		{Name: "$text", Top: true, Since: "2.6", Status: Missing, Help: "text search", fails: textFails},
 		{Name: "$type", Since: "2.0", Help: "type of the value", parseField: parseType},
