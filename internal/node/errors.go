@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"io/fs"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"syscall"
@@ -64,7 +65,7 @@ func compileFilter(filter bson.Raw, coll *collate.Collator) (*match.Matcher, err
 		if err != nil {
 			return nil, err
 		}
-		envs := sync.Pool{New: func() any { return &expr.Env{} }}
+		envs := sync.Pool{New: func() any { return &expr.Env{Rand: rand.Float64} }}
 		return func(doc bson.Raw) (bson.Value, error) {
 			env := envs.Get().(*expr.Env)
 			defer envs.Put(env)

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -330,7 +331,7 @@ func (u *updateOp) changePoint(t *target, id bson.Value) error {
 	}
 	t.coll.IDIndex().NoteAccess()
 	u.op.Stats.KeysExamined++
-	_, err = u.changeRecord(t, rid)
+	_, err = u.changeRecord(t, rid, nil)
 	return err
 }
 
@@ -385,7 +386,7 @@ func (u *updateOp) changeFound(t *target) (again bool, err error) {
 		if seen != nil && !seen.add(row.ID) {
 			continue
 		}
-		changed, err := u.changeRecord(t, row.ID)
+		changed, err := u.changeRecord(t, row.ID, row.Doc)
 		if err != nil {
 			return false, err
 		}
@@ -438,8 +439,8 @@ func overlaps(a, b string) bool {
 }
 
 // changeRecord changes one record if it still matches: latch, read the latest version,
-// match again, evaluate, write.
-func (u *updateOp) changeRecord(t *target, rid storage.RecordID) (changed bool, err error) {
+// match again if it is not the one that was found, evaluate, write.
+func (u *updateOp) changeRecord(t *target, rid storage.RecordID, found bson.Raw) (changed bool, err error) {
 	var before, after bson.Raw
 	err = u.l.unit(u.op, u.ns, false, func(ctx context.Context, c *catalog.Collection, w *oplog.WriteUnit) (bool, error) {
 		before, after, changed = nil, nil, false
@@ -461,7 +462,7 @@ func (u *updateOp) changeRecord(t *target, rid storage.RecordID) (changed bool, 
 		}
 		u.buf = doc
 		u.op.Stats.DocsExamined++
-		if ok, err := u.matches(doc); err != nil || !ok {
+		if ok, err := u.matches(doc, found); err != nil || !ok {
 			return false, err
 		}
 		changed, before = true, doc
@@ -498,8 +499,9 @@ func (u *updateOp) changeRecord(t *target, rid storage.RecordID) (changed bool, 
 	return true, nil
 }
 
-// matches reports whether the latest version of a document is still looked for.
-func (u *updateOp) matches(doc bson.Raw) (bool, error) {
+// matches reports whether the latest version of a document is still looked for. The version that
+// was found, if any, is not asked again: a filter with chance in it might say something else.
+func (u *updateOp) matches(doc, found bson.Raw) (bool, error) {
 	if u.filter == nil { // a record's _id never changes, but look all the same
 		first, v := doc.First()
 		return first == "_id" && bson.Equal(v, u.id), nil
@@ -510,6 +512,9 @@ func (u *updateOp) matches(doc bson.Raw) (bool, error) {
 	if u.up != nil && u.up.NeedsPositional() {
 		u.in.Details = &u.details
 		return u.full.MatchDetails(doc, &u.details)
+	}
+	if found != nil && bytes.Equal(doc, found) {
+		return true, nil
 	}
 	return u.full.Match(doc)
 }
