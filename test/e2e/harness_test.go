@@ -8,6 +8,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -231,14 +232,21 @@ func (s *server) stop(t *testing.T) {
 	}
 }
 
+// freePort is a port below those that the system gives to outgoing connections: of those one might
+// be taken while the server is down, even by the connection that asks whether it is up, which then
+// reaches itself.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, ports, tries = 20000, 12000, 100
+	for range tries {
+		port := first + rand.IntN(ports)
+		if l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatalf("no free port among %d tried from %d on", tries, first)
+	return 0
 }
 
 // external says that the suites run against another server than bin/cairn.
