@@ -500,7 +500,8 @@ func (u *updateOp) changeRecord(t *target, rid storage.RecordID, found bson.Raw)
 }
 
 // matches reports whether the latest version of a document is still looked for. The version that
-// was found, if any, is not asked again: a filter with chance in it might say something else.
+// was found, if any, is not asked again: a filter with chance in it might say something else. Only
+// a positional update asks in any case, for where in the arrays it matched.
 func (u *updateOp) matches(doc, found bson.Raw) (bool, error) {
 	if u.filter == nil { // a record's _id never changes, but look all the same
 		first, v := doc.First()
