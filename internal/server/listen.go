@@ -151,7 +151,11 @@ func (s *Server) acceptLoop(l net.Listener) {
 		switch {
 		case err == nil:
 			delay = minAcceptDelay
-			go s.ServeConn(nc)
+			// Here, not in the goroutine: connections are numbered, and refused when
+			// there are too many, in the order in which they came.
+			if c, ok := s.admit(nc); ok {
+				go s.serveAdmitted(c)
+			}
 		case s.draining.Load() || errors.Is(err, net.ErrClosed):
 			return
 		default:

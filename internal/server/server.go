@@ -167,13 +167,15 @@ func (s *Server) conns() []*Conn {
 	return list
 }
 
-// ServeConn serves one connection until it ends, and closes it. Listeners call it
-// for what they accept; tests and embedders may hand in any stream.
+// ServeConn serves one connection until it ends, and closes it: any stream that
+// tests and embedders hand in.
 func (s *Server) ServeConn(nc net.Conn) {
-	c, ok := s.admit(nc)
-	if !ok {
-		return
+	if c, ok := s.admit(nc); ok {
+		s.serveAdmitted(c)
 	}
+}
+
+func (s *Server) serveAdmitted(c *Conn) {
 	c.serve()
 	s.mu.Lock()
 	delete(s.mu.conns, c)
