@@ -39,6 +39,7 @@ type history struct {
 	certain map[int64]fact
 	maybe   map[int64]fact
 	acked   int64
+	ends    []string // why the workers of this round stopped
 }
 
 // killsPerStore is how often one store is crashed. Each check reads all of it and its log, so that
@@ -90,6 +91,7 @@ func (h *history) load(t *testing.T, s *server, client *mongo.Client, rng *rand.
 	journaled := true
 	c := client.Database(crashDB).Collection("c", options.Collection().SetWriteConcern(&writeconcern.WriteConcern{W: 1, Journal: &journaled}))
 	noise := client.Database(crashDB).Collection("noise", options.Collection().SetWriteConcern(writeconcern.W1()))
+	h.ends = nil
 	var left atomic.Int64
 	left.Store(100 + rng.Int64N(1500))
 	enough := make(chan struct{})
@@ -116,7 +118,9 @@ func (h *history) load(t *testing.T, s *server, client *mongo.Client, rng *rand.
 	select {
 	case <-enough:
 	case <-time.After(2 * time.Minute):
-		t.Errorf("round %d: the load does not get on", round)
+		h.mu.Lock()
+		t.Errorf("round %d: the load does not get on; workers that stopped: %q; the server:\n%s", round, h.ends, s.dump())
+		h.mu.Unlock()
 	case <-s.exited:
 		t.Errorf("round %d: the server ended by itself", round)
 	}
@@ -148,6 +152,7 @@ func (h *history) worker(ctx context.Context, t *testing.T, c *mongo.Collection,
 		h.mu.Lock()
 		if err != nil {
 			h.maybe[id] = next
+			h.ends = append(h.ends, err.Error())
 			h.mu.Unlock()
 			var server mongo.ServerError
 			if errors.As(err, &server) && !server.HasErrorLabel("NetworkError") && ctx.Err() == nil {

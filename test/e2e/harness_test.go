@@ -215,6 +215,17 @@ func (s *server) kill() {
 	<-s.exited
 }
 
+// dump ends a server that hangs, and returns what it printed, with all its goroutines.
+func (s *server) dump() string {
+	_ = s.cmd.Process.Signal(syscall.SIGQUIT)
+	select {
+	case <-s.exited:
+	case <-time.After(30 * time.Second):
+		s.kill()
+	}
+	return s.log.String()
+}
+
 // stop is SIGTERM; the process must end cleanly.
 func (s *server) stop(t *testing.T) {
 	t.Helper()
