@@ -9,7 +9,8 @@ import (
 // pressure lets compactions wait while writers are in a hurry. A compaction takes a
 // processor that a burst of writes could use, and merging few runs often costs more than
 // merging many of them once. So while much is written, or an index is built, none begins
-// until L0 is deep or large; as soon as the burst is over all that wait are started.
+// until L0 is deep or large; as soon as the burst is over all that wait are started, unless the
+// processors are busy with point reads, which gain nothing by them.
 type pressure struct {
 	// written is counted by those who write: bytes.
 	written atomic.Int64
@@ -29,6 +30,7 @@ type pressure struct {
 	last  int64     // what it was
 	seen  uint64    // cursors.opened then
 	hurry bool
+	burst time.Time // when the last burst was seen
 	meter busyMeter
 }
 
@@ -40,6 +42,8 @@ const (
 	// many cursors a second are hardly any.
 	busyHurry = 2 << 20
 	busyScans = 100
+	// behindBurst is how long what a burst has left waits for an idle processor, on the same terms.
+	behindBurst = time.Minute
 	// holdSublevels is the read amplification of L0 at which compactions wait no longer.
 	holdSublevels = 8
 	// hurryEvery is how often the rate of the writes is looked at.
@@ -53,22 +57,31 @@ func (p *pressure) hold() bool {
 	if p.urgent.Load() > 0 || p.sublevels.Load() >= holdSublevels || p.bytes.Load() >= p.most {
 		return false
 	}
-	return p.loads.Load() > 0 || p.hurried()
+	return p.hurried()
 }
 
-// hurried reports whether much was written since the last look.
+// hurried reports whether much was written since the last look or an index is built, or that was
+// so a short while ago and no processor has been idle since.
 func (p *pressure) hurried() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
+	if p.loads.Load() > 0 {
+		p.burst = now
+		return true
+	}
 	if d := now.Sub(p.at); d >= hurryEvery {
 		n, seen := p.written.Load(), p.cursors.opened.Load()
 		least := float64(hurry)
 		scans := p.cursors.open.Load() > 0 || float64(seen-p.seen) >= busyScans*d.Seconds()
-		if p.meter.look(now) && !scans {
+		points := p.meter.look(now) && !scans
+		if points {
 			least = busyHurry
 		}
-		p.hurry = float64(n-p.last) >= least*d.Seconds()
+		if p.hurry = float64(n-p.last) >= least*d.Seconds(); p.hurry {
+			p.burst = now
+		}
+		p.hurry = p.hurry || points && now.Sub(p.burst) < behindBurst
 		p.at, p.last, p.seen = now, n, seen
 	}
 	return p.hurry

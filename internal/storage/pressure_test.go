@@ -68,11 +68,35 @@ func TestPressure(t *testing.T) {
 		want("little is written, many cursors are opened", false)
 		little()
 		want("the scans are over", true)
+
+		// What is left behind a burst waits for an idle processor, but not for ever.
 		write(10)
-		want("hardly anything is written", false)
+		want("behind a burst, processors are busy", true)
+		p.cursors.open.Add(1)
+		write(10)
+		want("behind a burst, a cursor is open", false)
+		p.cursors.open.Add(-1)
+		write(10)
+		want("behind a burst, the scan is over", true)
 		busy = false
+		<-time.After(busyEvery)
+		write(10)
+		want("behind a burst, processors are idle again", false)
+		busy = true
+		<-time.After(busyEvery)
+		write(10)
+		want("behind a burst, processors are busy again", true)
+		<-time.After(behindBurst)
+		want("the burst is long over", false)
+		p.loads.Add(1)
+		want("during another bulk load", true)
+		p.loads.Add(-1)
+		write(10)
+		want("behind a bulk load", true)
+		busy = false
+		<-time.After(busyEvery)
 		little()
-		want("processors are idle again", false)
+		want("processors are idle in the end", false)
 	})
 }
 
