@@ -20,7 +20,7 @@ const maxApplyOps = 1 << 20
 
 // runApplyOps applies entries one after the other, up to the first that is refused.
 func runApplyOps(c *Ctx) error {
-	_, v := c.Body.First()
+	_, v := c.first()
 	if v.Type != bson.TypeArray {
 		return wrongType("applyOps.applyOps", v.Type, TArray)
 	}

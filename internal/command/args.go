@@ -87,52 +87,77 @@ func unknownField(field string) error {
 // checkArgs compares the body of a request with the command's row. null stands for
 // an absent argument wherever null is not a type of its own, as in MongoDB.
 func (c *Ctx) checkArgs() error {
-	cmd := c.Command
-	var seenGeneric, seen uint64 // by place in the tables, which have fewer than 64 rows
-	it := c.Body.Iter()
-	it.Next() // the command's own name
-	for it.Next() {
-		name, v := it.Key(), it.Value()
-		if i := genericArg(name); i >= 0 {
-			g := &generics[i]
-			if seenGeneric&(1<<i) != 0 {
-				return duplicateField(cmd.field(name))
-			}
-			seenGeneric |= 1 << i
-			if err := g.check(c, v); err != nil {
-				return err
-			}
-			continue
-		}
-		i := cmd.arg(name)
-		if i < 0 && cmd.Has(AnyArgs) {
-			continue
-		}
-		if i < 0 && name == "help" && v.Truthy() {
-			c.help = true
-			return nil
-		}
-		if i < 0 {
-			return unknownField(cmd.field(name))
-		}
-		if seen&(1<<i) != 0 {
-			return duplicateField(cmd.field(name))
-		}
-		seen |= 1 << i
-		a := &cmd.Args[i]
-		if v.Type == bson.TypeNull || v.Type == bson.TypeUndefined {
-			continue
-		}
-		if !a.Types.Allows(v.Type) {
-			return wrongType(cmd.field(name), v.Type, a.Types)
+	var seen seenArgs
+	list := c.args.all()
+	for i := 0; i < len(list) && !c.help; i++ {
+		if err := c.checkArg(&seen, list[i].name, list[i].v); err != nil {
+			return err
 		}
 	}
-	for i := range cmd.Args {
-		if a := &cmd.Args[i]; a.Required && c.Arg(a.Name).IsNullish() && c.sequence(a.Name) == nil {
-			return missingField(cmd.field(a.Name))
+	if list == nil {
+		it := c.Body.Iter()
+		it.Next() // the command's own name
+		for it.Next() && !c.help {
+			if err := c.checkArg(&seen, it.Key(), it.Value()); err != nil {
+				return err
+			}
+		}
+	}
+	if c.help {
+		return nil
+	}
+	for i := range c.Command.Args {
+		if a := &c.Command.Args[i]; a.Required && c.Arg(a.Name).IsNullish() && c.sequence(a.Name) == nil {
+			return missingField(c.Command.field(a.Name))
 		}
 	}
 	return nil
+}
+
+// seenArgs are those that came already, by place in the tables, which have fewer than 64 rows.
+type seenArgs struct{ generic, own uint64 }
+
+// checkArg compares one argument with the tables, and keeps a generic one. It sets c.help if the
+// rest is not to be looked at.
+func (c *Ctx) checkArg(seen *seenArgs, name string, v bson.Value) error {
+	cmd := c.Command
+	if i := genericArg(name); i >= 0 {
+		if seen.generic&(1<<i) != 0 {
+			return duplicateField(cmd.field(name))
+		}
+		seen.generic |= 1 << i
+		return generics[i].check(c, v)
+	}
+	i := cmd.arg(name)
+	if i < 0 && cmd.Has(AnyArgs) {
+		return nil
+	}
+	if i < 0 && name == "help" && v.Truthy() {
+		c.help = true
+		return nil
+	}
+	if i < 0 {
+		return unknownField(cmd.field(name))
+	}
+	if seen.own&(1<<i) != 0 {
+		return duplicateField(cmd.field(name))
+	}
+	seen.own |= 1 << i
+	if v.Type == bson.TypeNull || v.Type == bson.TypeUndefined {
+		return nil
+	}
+	if a := &cmd.Args[i]; !a.Types.Allows(v.Type) {
+		return wrongType(cmd.field(name), v.Type, a.Types)
+	}
+	return nil
+}
+
+// first is the first element of the request: the command's name and its own value.
+func (c *Ctx) first() (string, bson.Value) {
+	if c.args.n == 0 {
+		return c.Body.First()
+	}
+	return c.args.first.name, c.args.first.v
 }
 
 // Arg returns a named argument of the request, missing if it is absent. The command's own
@@ -157,8 +182,9 @@ func (x *argIndex) value(body bson.Raw, name string) bson.Value {
 // argIndex has the elements of a request's body behind the first, where they are few: a
 // command asks for each of its arguments, most of which are not there.
 type argIndex struct {
-	n    int // 0: not made; otherwise one more than there are, or more than there is room for
-	list [10]arg
+	n     int // 0: not made; otherwise one more than there are, or more than there is room for
+	first arg // the first element itself
+	list  [10]arg
 }
 
 type arg struct {
@@ -167,15 +193,15 @@ type arg struct {
 }
 
 func (x *argIndex) fill(body bson.Raw) {
-	x.reset()
+	x.n, x.first = 1, arg{}
 	it := body.Iter()
-	it.Next() // the command's own name
+	if it.Next() { // the command's own name
+		x.first = arg{it.Key(), it.Value()}
+	}
 	for it.Next() {
 		x.add(it.Key(), it.Value())
 	}
 }
-
-func (x *argIndex) reset() { x.n = 1 }
 
 func (x *argIndex) add(name string, v bson.Value) {
 	if x.n <= len(x.list) {
@@ -197,11 +223,19 @@ func (x *argIndex) get(name string) (v bson.Value, ok bool) {
 	return v, true
 }
 
+// all are the elements that x was made of, nil if the body must be asked.
+func (x *argIndex) all() []arg {
+	if x.n == 0 || x.n > len(x.list)+1 {
+		return nil
+	}
+	return x.list[:x.n-1]
+}
+
 // each calls f with the elements of body behind the first, from x if they are there.
 func (x *argIndex) each(body bson.Raw, f func(name string, v bson.Value)) {
-	if x.n > 0 && x.n <= len(x.list)+1 {
-		for i := range x.n - 1 {
-			f(x.list[i].name, x.list[i].v)
+	if list := x.all(); list != nil {
+		for i := range list {
+			f(list[i].name, list[i].v)
 		}
 		return
 	}
@@ -257,7 +291,7 @@ func intArg(v bson.Value, def int64) int64 {
 
 // Collection returns the collection name that stands as the command's own value.
 func (c *Ctx) Collection() (string, error) {
-	_, v := c.Body.First()
+	_, v := c.first()
 	if v.Type != bson.TypeString {
 		return "", mongoerr.New(mongoerr.InvalidNamespace, "collection name has invalid type %s", v.Type)
 	}

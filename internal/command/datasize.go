@@ -8,7 +8,7 @@ import (
 
 // runDataSize counts by scanning, or, for a whole collection with estimate, from the counters.
 func runDataSize(c *Ctx) error {
-	_, v := c.Body.First()
+	_, v := c.first()
 	ns, err := splitNS(v.Str())
 	if err != nil {
 		return err

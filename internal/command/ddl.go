@@ -113,7 +113,7 @@ func runDrop(c *Ctx) error {
 }
 
 func runDropDatabase(c *Ctx) error {
-	if _, v := c.Body.First(); v.IsNumber() {
+	if _, v := c.first(); v.IsNumber() {
 		if n, _ := v.AsInt64(); n != 1 {
 			return mongoerr.New(5255100, "Have to pass 1 as 'dropDatabase' parameter")
 		}
@@ -136,7 +136,7 @@ func runDropDatabase(c *Ctx) error {
 }
 
 func runRename(c *Ctx) error {
-	_, v := c.Body.First()
+	_, v := c.first()
 	if v.Type != bson.TypeString {
 		return wrongType("renameCollection.renameCollection", v.Type, TString)
 	}

@@ -132,7 +132,7 @@ func runGetCmdLineOpts(c *Ctx) error {
 }
 
 func runGetLog(c *Ctx) error {
-	_, v := c.Body.First()
+	_, v := c.first()
 	if v.Type != bson.TypeString {
 		return mongoerr.New(mongoerr.TypeMismatch, "Argument to getLog must be of type String; found %s", v.Type)
 	}

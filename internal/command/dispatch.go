@@ -65,8 +65,8 @@ func (c *Ctx) release() Result {
 
 // run finds the command, checks its arguments and runs it.
 func (c *Ctx) run() (err error) {
-	name, first := c.Body.First()
 	c.args.fill(c.Body)
+	name, first := c.first()
 	if db := c.args.value(c.Body, "$db"); db.Type == bson.TypeString {
 		c.DB = db.Str()
 	} else if c.Legacy {
@@ -345,7 +345,7 @@ func (c *Ctx) name() string {
 	if c.Command != nil {
 		return c.Command.Name
 	}
-	name, _ := c.Body.First()
+	name, _ := c.first()
 	return name
 }
 

@@ -9,7 +9,7 @@ import (
 // runExplain parses the explained command with that command's own row, then asks
 // the query room.
 func runExplain(c *Ctx) error {
-	_, v := c.Body.First()
+	_, v := c.first()
 	if v.Type != bson.TypeDocument {
 		return wrongType("explain.explain", v.Type, TObject)
 	}

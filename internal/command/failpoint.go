@@ -256,7 +256,7 @@ func (c *Ctx) failMatches(data bson.Raw) bool {
 		found = c.Client.Metadata().Path("application.name").Str() == app.Str()
 	}
 	if ns := data.Get("namespace"); found && ns.Type == bson.TypeString {
-		_, v := c.Body.First()
+		_, v := c.first()
 		if c.Command.Name == "getMore" {
 			v = c.Arg("collection")
 		}

@@ -91,7 +91,7 @@ func nonNegative(v bson.Value, label string) (n int64, given bool, err error) {
 
 // queryNS reads the namespace of a read command, which may be addressed by UUID.
 func (c *Ctx) queryNS() (ns query.Namespace, id *bson.UUID, err error) {
-	_, v := c.Body.First()
+	_, v := c.first()
 	if v.Type == bson.TypeBinary {
 		if u, ok := v.UUID(); ok {
 			return query.Namespace{DB: c.DB}, &u, nil
@@ -220,7 +220,7 @@ func runFind(c *Ctx) error {
 }
 
 func runGetMore(c *Ctx) error {
-	_, v := c.Body.First()
+	_, v := c.first()
 	if v.Type != bson.TypeInt64 {
 		return wrongType("getMore.getMore", v.Type, TLong)
 	}
@@ -278,7 +278,7 @@ func runKillCursors(c *Ctx) error {
 func (c *Ctx) aggregateRequest() (*query.AggregateRequest, error) {
 	r := &query.AggregateRequest{NS: query.Namespace{DB: c.DB}, Hint: c.Arg("hint"), Collation: c.ArgDoc("collation"),
 		BypassValidation: c.ArgBool("bypassDocumentValidation", false)}
-	if _, v := c.Body.First(); v.IsNumber() {
+	if _, v := c.first(); v.IsNumber() {
 		if n, _ := v.AsInt64(); n != 1 {
 			return nil, mongoerr.New(mongoerr.FailedToParse, "Invalid command format: the 'aggregate' field must specify a collection name or 1")
 		}

@@ -84,19 +84,22 @@ var generics = []generic{
 	}},
 }
 
+// genericsOf are the places in the table of the names of each length.
+var genericsOf = func() (of [40][]uint8) {
+	for i, g := range generics {
+		of[len(g.name)] = append(of[len(g.name)], uint8(i))
+	}
+	return of
+}()
+
 // genericArg returns the place of a generic argument in the table, -1 if it is none.
 func genericArg(name string) int {
-	if len(name) == 0 {
+	if len(name) >= len(genericsOf) {
 		return -1
 	}
-	switch name[0] { // the first letters of the table
-	case '$', 'a', 'c', 'l', 'm', 'r', 's', 't', 'w':
-	default:
-		return -1
-	}
-	for i := range generics {
+	for _, i := range genericsOf[len(name)] {
 		if generics[i].name == name {
-			return i
+			return int(i)
 		}
 	}
 	return -1

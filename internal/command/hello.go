@@ -55,7 +55,7 @@ func (c *Ctx) keepMetadata() error {
 // runHello takes no notice of loadBalanced: a server that is not behind a balancer leaves
 // serviceId out, and the driver says so.
 func runHello(c *Ctx) error {
-	name, _ := c.Body.First()
+	name, _ := c.first()
 	legacy := name != "hello"
 	if err := c.awaitTopology(); err != nil {
 		return err

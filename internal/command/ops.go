@@ -259,7 +259,7 @@ func runLogRotate(c *Ctx) error {
 func runNothing(*Ctx) error { return nil }
 
 func runConfigureFailPoint(c *Ctx) error {
-	_, v := c.Body.First()
+	_, v := c.first()
 	if v.Type != bson.TypeString {
 		return wrongType("configureFailPoint.configureFailPoint", v.Type, TString)
 	}
@@ -293,7 +293,7 @@ func runStartSession(c *Ctx) error {
 
 // lsids reads the array of {id: UUID} that is the command's own value.
 func (c *Ctx) lsids() (ids []bson.UUID, err error) {
-	_, v := c.Body.First()
+	_, v := c.first()
 	if v.Type != bson.TypeArray {
 		return nil, wrongType(c.Command.Name+"."+c.Command.Name, v.Type, TArray)
 	}
@@ -338,7 +338,7 @@ func runKillSessions(c *Ctx) error {
 }
 
 func runKillAllSessions(c *Ctx) error {
-	_, v := c.Body.First()
+	_, v := c.first()
 	if v.Type != bson.TypeArray {
 		return wrongType(c.Command.Name+"."+c.Command.Name, v.Type, TArray)
 	}

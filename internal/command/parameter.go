@@ -28,7 +28,7 @@ func (c *Ctx) parameterArgs(yield func(name string, v bson.Value) error) (n int,
 }
 
 func runGetParameter(c *Ctx) error {
-	_, v := c.Body.First()
+	_, v := c.first()
 	details, all := false, v.Type == bson.TypeString && v.Str() == "*"
 	if d := v.Doc(); d != nil {
 		details, all = d.Get("showDetails").Truthy(), d.Get("allParameters").Truthy()

@@ -33,7 +33,7 @@ func NewProfiler() *Profiler {
 }
 
 func runProfile(c *Ctx) error {
-	_, v := c.Body.First()
+	_, v := c.first()
 	level, ok := v.AsInt64()
 	if !ok {
 		return wrongType("profile.profile", v.Type, TNumber)
@@ -218,7 +218,7 @@ func (n *Node) profileOne(c *Ctx, what profiled) {
 // profileDoc is one document of system.profile.
 func (n *Node) profileDoc(c *Ctx, what profiled) bson.Raw {
 	b := bson.NewBuilder(nil)
-	_, v := c.Body.First()
+	_, v := c.first()
 	ns := c.DB + ".$cmd"
 	switch {
 	case c.Command.Name == "getMore":

@@ -101,7 +101,7 @@ func runReplSetInitiate(c *Ctx) error {
 	if c.Node.Repl.SetName() == "" {
 		return mongoerr.New(mongoerr.NoReplicationEnabled, "This node was not started with replication enabled.")
 	}
-	_, v := c.Body.First()
+	_, v := c.first()
 	cfg := v.Doc()
 	if cfg.IsEmpty() {
 		cfg = nil
@@ -116,7 +116,7 @@ func runReplSetReconfig(c *Ctx) error {
 	if err := needSet(c); err != nil {
 		return err
 	}
-	_, v := c.Body.First()
+	_, v := c.first()
 	if v.Type != bson.TypeDocument {
 		return mongoerr.New(mongoerr.BadValue, "no configuration specified")
 	}

@@ -114,7 +114,7 @@ func runRolesInfo(c *Ctx) error {
 
 // runSetFCV takes the one version that there is, and wants it confirmed as 8.0 does.
 func runSetFCV(c *Ctx) error {
-	_, v := c.Body.First()
+	_, v := c.first()
 	if v.Type != bson.TypeString {
 		return wrongType("setFeatureCompatibilityVersion.setFeatureCompatibilityVersion", v.Type, TString)
 	}

@@ -14,7 +14,7 @@ var validateCommands = []Command{
 }
 
 func runValidate(c *Ctx) error {
-	_, name := c.Body.First()
+	_, name := c.first()
 	coll, _, err := c.lookupSeries()
 	if mongoerr.Is(err, mongoerr.NamespaceNotFound) {
 		return mongoerr.New(mongoerr.NamespaceNotFound, "Collection '%s.%s' does not exist to validate.", c.DB, name.Str())
