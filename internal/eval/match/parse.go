@@ -211,15 +211,17 @@ func parseSampleRate(p *parser, name string, arg bson.Value) (Node, error) {
 		return nil, badValue("argument to %s must be a numeric type", name)
 	}
 	rate, _ := arg.AsFloat64()
-	switch {
-	case !(rate >= 0 && rate <= 1):
+	if !(rate >= 0 && rate <= 1) {
 		return nil, badValue("numeric argument to %s must be in [0, 1]", name)
-	case rate == 0:
+	}
+	n, err := parseExpr(p, "$expr", bson.V(bson.D("$lt", bson.A(bson.D("$rand", bson.D()), rate))))
+	switch { // where $expr is not allowed these are not either
+	case err == nil && rate == 0:
 		return AlwaysFalse{}, nil
-	case rate == 1:
+	case err == nil && rate == 1:
 		return AlwaysTrue{}, nil
 	}
-	return parseExpr(p, "$expr", bson.V(bson.D("$lt", bson.A(bson.D("$rand", bson.D()), rate))))
+	return n, err
 }
 
 func parseComparison(path *Path, op Op, arg bson.Value) (Node, error) {
