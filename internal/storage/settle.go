@@ -107,6 +107,8 @@ func (s *settler) merge() error {
 	if err := e.flush(); err != nil {
 		return err
 	}
+	e.pressure.urgent.Add(1) // what a burst has left waits no longer: this is the idle moment
+	defer e.pressure.urgent.Add(-1)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan error, 1)
