@@ -6,6 +6,7 @@ import (
 
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/mongoerr"
+	"github.com/cairndb/cairn/internal/query"
 	"github.com/cairndb/cairn/internal/session"
 )
 
@@ -58,12 +59,13 @@ type Ctx struct {
 	start       time.Time
 	ns          string // of a command whose value names a collection, but for those of admin
 	args        argIndex
-	statements  []profiled // of an update or delete, for the profiler
-	noProfile   bool       // the profiler was off when the command began
-	help        bool       // the client asks what the command does
-	skipOK      bool       // the command wrote "ok" itself
-	readsOnly   bool       // a command that may write does not: no write concern is waited for
-	wroteErrors bool       // counts as failed in metrics though ok is 1
+	soon        query.Expected // the document that the command will ask for, if it is one by its _id
+	statements  []profiled     // of an update or delete, for the profiler
+	noProfile   bool           // the profiler was off when the command began
+	help        bool           // the client asks what the command does
+	skipOK      bool           // the command wrote "ok" itself
+	readsOnly   bool           // a command that may write does not: no write concern is waited for
+	wroteErrors bool           // counts as failed in metrics though ok is 1
 	wrote       WriteResult
 	tried       bool     // got as far as the data that it was to change: a failure too waits for the write concern
 	failedWCE   bson.Raw // {writeConcernError} of a reply that is an error, nil if there is none

@@ -93,7 +93,7 @@ func (c *Ctx) run() (err error) {
 	if cmd.Has(AdminOnly) && c.DB != "admin" {
 		return mongoerr.New(mongoerr.Unauthorized, "%s may only be run against the admin database.", cmd.Name)
 	}
-	soon := c.expect(first)
+	c.soon = c.expect(first)
 	if err := c.checkArgs(); err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (c *Ctx) run() (err error) {
 	if err := c.checkGeneric(); err != nil {
 		return err
 	}
-	soon.Record()
+	c.soon.Record()
 	if cmd.Has(Hello) {
 		if err := c.keepMetadata(); err != nil {
 			return err

@@ -45,3 +45,33 @@ func TestFilterKnownEarly(t *testing.T) {
 		}
 	}
 }
+
+// TestAsksForOne: the short way is taken by what drivers send for a findOne, and by nothing that asks for
+// more than the document.
+func TestAsksForOne(t *testing.T) {
+	find := func(more ...any) bson.Raw {
+		return bson.D(append([]any{"find", "c", "filter", bson.D("_id", 7)}, more...)...)
+	}
+	for _, tc := range []struct {
+		body bson.Raw
+		want bool
+	}{
+		{find("limit", 1, "singleBatch", true, "lsid", bson.D("id", bson.UUID{1}), "$db", "x"), true},
+		{find("limit", int64(0), "comment", "x", "maxTimeMS", 5), true},
+		{find("limit", -1), false},
+		{find("limit", nil), false},
+		{find("skip", 1), false},
+		{find("projection", bson.D("a", 1)), false},
+		{find("let", bson.D("a", 1)), false},
+		{find("a", 1, "b", 1, "c", 1, "d", 1, "e", 1, "f", 1, "g", 1, "h", 1, "i", 1, "j", 1), false}, // more than the index has room for
+	} {
+		c := &Ctx{Request: Request{Body: tc.body}}
+		c.args.fill(c.Body)
+		if got := c.asksForOne(); got != tc.want {
+			t.Errorf("%v: %t, want %t", tc.body, got, tc.want)
+		}
+		if c.Generic.ReadConcern.Given = true; c.asksForOne() {
+			t.Errorf("%v: asks for one with a readConcern", tc.body)
+		}
+	}
+}

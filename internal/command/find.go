@@ -200,7 +200,36 @@ var findRequests = sync.Pool{New: func() any { return new(query.FindRequest) }}
 
 func findFilter(c *Ctx) bson.Value { return c.Arg("filter") }
 
+// asksForOne reports whether a find whose filter is for one document asks for nothing else: besides
+// it only says how many it wants.
+func (c *Ctx) asksForOne() bool {
+	list := c.args.all()
+	if list == nil || c.Generic.ReadConcern.Given {
+		return false
+	}
+	for i := range list {
+		switch a := &list[i]; a.name {
+		case "filter", "singleBatch":
+		case "limit":
+			if n, ok := a.v.AsInt64(); !ok || n < 0 {
+				return false
+			}
+		default:
+			if genericArg(a.name) < 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 func runFind(c *Ctx) error {
+	if c.soon.Known() && c.asksForOne() {
+		if done, err := c.Node.Exec.FindExpected(c.Op.Query, &c.soon, c.Reply); done {
+			c.Node.Counters.Query.Add(1)
+			return err
+		}
+	}
 	if !c.ArgBool("singleBatch", false) {
 		c.keepBody()
 	}

@@ -25,6 +25,9 @@ type Executor interface {
 	// Expect says that a request with that filter will come: advice that changes no answer. The
 	// types in the filter have not been checked.
 	Expect(ns Namespace, filter bson.Raw) Expected
+	// FindExpected answers a find that asks for nothing but the document that Expect was told of. It
+	// is not done where that takes more than one look: then Find answers it.
+	FindExpected(op *OpContext, x *Expected, out *bson.Builder) (done bool, err error)
 	Find(op *OpContext, r *FindRequest, out *bson.Builder) error
 	Aggregate(op *OpContext, r *AggregateRequest, out *bson.Builder) error
 	GetMore(op *OpContext, r *GetMoreRequest, out *bson.Builder) error

@@ -118,8 +118,17 @@ func pointID(f bson.Raw) (bson.Value, bool) {
 	return v, true
 }
 
-// Expected is a request by _id that will come: see storage.Expected.
-type Expected = storage.Expected
+// Expected is a request for one document by its _id that will come, zero if the one that comes is
+// another. It is valid as long as the filter's bytes.
+type Expected struct {
+	storage.Expected
+	coll *catalog.Collection // nil: none
+	id   bson.Value
+	at   *catalog.Version // of the catalog, in which coll was found
+}
+
+// Known reports whether it is one.
+func (x *Expected) Known() bool { return x.coll != nil }
 
 // Expect says that a request with that filter will come. If it is for one document by its _id, what
 // it looks at is got from memory meanwhile.
@@ -128,11 +137,21 @@ func (l *Local) Expect(ns Namespace, filter bson.Raw) Expected {
 	if !ok {
 		return Expected{}
 	}
-	c := l.cat.Pin().Lookup(ns)
+	v := l.cat.Pin()
+	c := v.Lookup(ns)
 	if c == nil || c.Options.Collation != nil {
 		return Expected{}
 	}
-	return c.ExpectID(l.eng, id)
+	return Expected{c.ExpectID(l.eng, id), c, id, v}
+}
+
+// FindExpected implements Executor.
+func (l *Local) FindExpected(op *OpContext, x *Expected, out *bson.Builder) (done bool, err error) {
+	c := x.coll
+	if c == nil || c.IDIndex() == nil || c.NS.DB == catalog.LocalDB || x.at != l.cat.Pin() {
+		return false, nil
+	}
+	return true, l.answerByID(op, c.NS, c, func(room []byte) (bson.Raw, error) { return c.GetByID(l.eng, x.id, room) }, out)
 }
 
 // findPoint is the short way of the most frequent request: one document of a plain collection
@@ -153,10 +172,6 @@ func (l *Local) findPoint(op *OpContext, r *FindRequest, out *bson.Builder) (don
 func (l *Local) findByID(op *OpContext, r *FindRequest, c *catalog.Collection, id bson.Value, coll *collate.Collator, out *bson.Builder) error {
 	if coll.Err() != nil && collate.HasString(id) {
 		return coll.Err()
-	}
-	op.Stats.PlanSummary = "EXPRESS_IXSCAN { _id: 1 }"
-	if err := op.Interrupt(); err != nil {
-		return err
 	}
 	read := func(room []byte) (bson.Raw, error) { return c.GetByID(l.eng, id, room) }
 	if !r.Projection.IsEmpty() {
@@ -180,8 +195,17 @@ func (l *Local) findByID(op *OpContext, r *FindRequest, c *catalog.Collection, i
 			return doc, nil
 		}
 	}
+	return l.answerByID(op, r.NS, c, read, out)
+}
+
+// answerByID appends the cursor document with what read returns, which is storage.ErrNotFound for nothing.
+func (l *Local) answerByID(op *OpContext, ns Namespace, c *catalog.Collection, read func(room []byte) (bson.Raw, error), out *bson.Builder) error {
+	op.Stats.PlanSummary = "EXPRESS_IXSCAN { _id: 1 }"
+	if err := op.Interrupt(); err != nil {
+		return err
+	}
 	var err error
-	appendCursor(out, "firstBatch", func() { err = out.AppendDocFrom("", read) }, 0, r.NS)
+	appendCursor(out, "firstBatch", func() { err = out.AppendDocFrom("", read) }, 0, ns)
 	switch {
 	case err == nil:
 		op.Stats.KeysExamined, op.Stats.DocsExamined, op.Stats.NReturned = 1, 1, 1
