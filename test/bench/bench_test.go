@@ -151,6 +151,7 @@ func TestRatios(t *testing.T) {
 		want string
 	}{
 		"both":        {[]result{ping, find, update}, "\nrate ÷ ping's, measured beside the row: findOne 0.80\nrate ÷ the ping row's, of another minute: findOne 0.40, updateOne 0.30\n"},
+		"later":       {[]result{{Name: "findOne", Rate: 8_000, PingRate: 10_000, LaterRate: 8_500, LaterPingRate: 10_000}}, "\nrate ÷ ping's, measured beside the row: findOne 0.80 (0.85 without the first second)\n"},
 		"no ping row": {[]result{find, update}, "\nrate ÷ ping's, measured beside the row: findOne 0.80\n"},
 		"failed":      {[]result{{Name: "ping", Err: "x"}, {Name: "findOne", Rate: 1, PingRate: 1, Err: "x"}}, ""},
 	} {
@@ -196,5 +197,21 @@ func TestBatchIsTheDocuments(t *testing.T) {
 		if string(got.(bson.Raw)) != string(want) {
 			t.Fatalf("document %d is %s, want %s", 990+i, got, bson.Raw(want))
 		}
+	}
+}
+
+// The rate behind a mark leaves out what was done before it; without anything behind it there is none.
+func TestLaterRate(t *testing.T) {
+	m := &measured{workers: []*worker{{units: 10}}, elapsed: time.Second}
+	at := m.mark()
+	if got := m.since(at); got != 0 {
+		t.Errorf("nothing was done since: %v", got)
+	}
+	m.workers[0].units, m.elapsed = 50, 3*time.Second
+	if got := m.since(mark{}); got != 0 {
+		t.Errorf("without a mark: %v", got)
+	}
+	if got := m.since(at); got != 20 {
+		t.Errorf("got %v units a second, want 20", got)
 	}
 }

@@ -74,6 +74,9 @@ const (
 // piece is how long ping and a row run before the other has its turn.
 const piece = 500 * time.Millisecond
 
+// warmUp is what a row's later rate leaves out of it.
+const warmUp = time.Second
+
 // worker is one client. Its fields are used by its goroutine alone.
 type worker struct {
 	id    int
@@ -183,12 +186,17 @@ func (e *env) runRow(ctx context.Context, r row) (res result) {
 			err = e.drive(ctx, m, e.duration)
 		}
 	case pingsBetween:
+		var at, pingAt mark
 		for m.elapsed < e.duration && err == nil {
+			if m.elapsed >= warmUp && at.elapsed == 0 {
+				at, pingAt = m.mark(), ping.mark()
+			}
 			err = e.drive(ctx, ping, piece/2)
 			if err == nil {
 				err = e.drive(ctx, m, min(piece, e.duration-m.elapsed))
 			}
 		}
+		res.LaterRate, res.LaterPingRate = m.since(at), ping.since(pingAt)
 	}
 	t := m.tally()
 	if err == nil && w.verify != nil {
@@ -221,6 +229,22 @@ type measured struct {
 	elapsed  time.Duration
 	cpu, own time.Duration // of the server and of this program
 	known    bool          // whether the server's could be read
+}
+
+// mark is how far a kind of work has come.
+type mark struct {
+	units   int64
+	elapsed time.Duration
+}
+
+func (m *measured) mark() mark { return mark{m.tally().units, m.elapsed} }
+
+// since is the rate behind a mark, units a second; 0 if there is no mark, or nothing behind it.
+func (m *measured) since(at mark) float64 {
+	if at.elapsed == 0 || m.elapsed <= at.elapsed {
+		return 0
+	}
+	return float64(m.tally().units-at.units) / (m.elapsed - at.elapsed).Seconds()
 }
 
 // tally is what the workers have done together.
