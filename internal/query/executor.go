@@ -26,7 +26,8 @@ type Executor interface {
 	// types in the filter have not been checked.
 	Expect(ns Namespace, filter bson.Raw) Expected
 	// FindExpected answers a find that asks for nothing but the document that Expect was told of. It
-	// is not done where that takes more than one look: then Find answers it.
+	// is not done if the catalog has changed since, or if the executor has no short way there: then
+	// Find answers it.
 	FindExpected(op *OpContext, x *Expected, out *bson.Builder) (done bool, err error)
 	Find(op *OpContext, r *FindRequest, out *bson.Builder) error
 	Aggregate(op *OpContext, r *AggregateRequest, out *bson.Builder) error
