@@ -93,6 +93,7 @@ type updateOp struct {
 	id     bson.Value
 	let    bson.Raw
 	up     *update.Update // nil: delete
+	flat   update.Update  // what up may point to
 	sort   bson.Raw
 	hint   bson.Value
 	multi  bool
@@ -205,11 +206,15 @@ func (u *updateOp) parse(q bson.Raw, mod bson.Value, arrayFilters []bson.Raw, le
 	if err := u.coll.Err(); err != nil {
 		return err
 	}
+	u.in.Now = bson.NewDateTime(u.op.Now)
+	if arrayFilters == nil && u.flat.ParseFlat(mod) {
+		u.up = &u.flat
+		return nil
+	}
 	u.up, err = update.Parse(mod, update.Options{
 		ArrayFilters: arrayFilters, HasArrayFilters: arrayFilters != nil, Multi: u.multi, Match: match.Options{Collation: u.coll, Expr: u.parseExpr},
 		Pipeline: u.compilePipeline,
 	})
-	u.in.Now = bson.NewDateTime(u.op.Now)
 	if err == nil && u.up.NeedsPositional() {
 		err = u.needFilter()
 	}

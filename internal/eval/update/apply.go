@@ -62,7 +62,7 @@ func (u *Update) operators(doc bson.Raw, in *Input) (bson.Raw, bool, error) {
 			return nil, false, err
 		}
 	}
-	r.document(u.root, doc)
+	r.document(u.tree(), doc)
 	if r.err != nil {
 		return nil, false, r.err
 	}

@@ -137,6 +137,12 @@ func FuzzUpdate(f *testing.F) {
 			return
 		}
 		up, err := Parse(bson.Raw(u).Value(), Options{})
+		if flat := new(Update); flat.ParseFlat(bson.Raw(u).Value()) {
+			if err != nil {
+				t.Fatalf("%s is flat, the general way %v", bson.Raw(u), err)
+			}
+			up = flat
+		}
 		if err != nil {
 			return
 		}
@@ -163,9 +169,9 @@ func benchDoc() bson.Raw {
 }
 
 func benchUpdate(b *testing.B, u bson.Raw) {
-	up, err := Parse(u.Value(), Options{})
-	if err != nil {
-		b.Fatal(err)
+	up := new(Update)
+	if !up.ParseFlat(u.Value()) {
+		b.Fatal("not flat")
 	}
 	doc := benchDoc()
 	b.ReportAllocs()

@@ -47,7 +47,9 @@ const (
 // pipeline and the expressions behind Options may. It aliases what it was parsed from.
 type Update struct {
 	kind     Kind
-	root     *node
+	root     *node       // nil if flat is set
+	flat     []flatField // sorted like a node's children
+	flatRoom [2]flatField
 	paths    []string
 	filters  map[string]*match.Matcher // arrayFilters by identifier
 	renames  []renameTo
@@ -95,10 +97,25 @@ func (u *Update) NeedsPositional() bool { return u.posPath }
 
 // Paths returns the dotted paths that u may change (positional parts as written); ok is
 // false if it may change anything.
-func (u *Update) Paths() (paths []string, ok bool) { return u.paths, u.kind == Operators }
+func (u *Update) Paths() (paths []string, ok bool) {
+	for i := range u.flat {
+		paths = append(paths, u.flat[i].name)
+	}
+	return append(paths, u.paths...), u.kind == Operators
+}
 
 // Apply evaluates u on doc.
 func (u *Update) Apply(doc bson.Raw, in *Input) (Result, error) {
+	if u.flat != nil && !in.Insert {
+		if r, ok := u.applyFlat(doc, in); ok {
+			if r.Modified {
+				if err := u.checkResult(doc, r.Doc); err != nil {
+					return Result{}, err
+				}
+			}
+			return r, nil
+		}
+	}
 	var next bson.Raw
 	var err error
 	changed := true
@@ -187,7 +204,7 @@ func (u *Update) entry(old, next bson.Raw) bson.Raw {
 	}
 	b := bson.NewBuilder(make([]byte, 0, 96))
 	b.Int32("$v", 2).Doc("diff")
-	ok := diffDoc(b, old, next, guide{n: u.root})
+	ok := diffDoc(b, old, next, guide{n: u.tree()})
 	entry := b.Finish()
 	if !ok || (u.kind == Pipeline && len(entry) >= len(next)) {
 		return next
