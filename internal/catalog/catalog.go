@@ -233,7 +233,7 @@ func (c *Catalog) tryBeginWriteUUID(uuid bson.UUID) (coll *Collection, g WriteGr
 // newCollection returns a collection without indexes.
 func (c *Catalog) newCollection(ns Namespace, uuid bson.UUID, o *CollectionOptions, t storage.Table) (*Collection, error) {
 	ns = Namespace{strings.Clone(ns.DB), strings.Clone(ns.Coll)} // the caller's may lie in a request's buffer
-	coll := &Collection{NS: ns, UUID: uuid, Options: o, store: storage.RecordStore{Table: t}, cat: c, shared: &collShared{}}
+	coll := &Collection{NS: ns, name: ns.String(), UUID: uuid, Options: o, store: storage.RecordStore{Table: t}, cat: c, shared: &collShared{}}
 	return coll, coll.compileValidator()
 }
 

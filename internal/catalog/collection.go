@@ -20,6 +20,7 @@ type Collection struct {
 	UUID    bson.UUID
 	Options *CollectionOptions
 
+	name      string // NS as a string
 	store     storage.RecordStore
 	indexes   []*Index // the one on _id first, if there is one; those being built too
 	validator *match.Matcher

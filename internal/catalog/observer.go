@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"encoding/binary"
+
 	"github.com/cairndb/cairn/internal/bson"
 	"github.com/cairndb/cairn/internal/oplog"
 	"github.com/cairndb/cairn/internal/storage"
@@ -57,7 +59,7 @@ func (c *Collection) logInserts(w *oplog.WriteUnit, docs []bson.Raw, first stora
 		w.LogLocal()
 		return nil
 	}
-	ns := c.NS.String()
+	ns := c.name
 	if len(c.cat.observers) == 0 {
 		e := oplog.Entry{Op: oplog.OpInsert, NS: ns, UUID: c.UUID}
 		for i, d := range docs {
@@ -85,7 +87,13 @@ func (c *Collection) logInserts(w *oplog.WriteUnit, docs []bson.Raw, first stora
 
 // idDoc is {_id: …} of d.
 func idDoc(d bson.Raw) bson.Raw {
-	return bson.NewBuilder(make([]byte, 0, 32)).Append("_id", d.Get("_id")).Finish()
+	id := d.Get("_id")
+	if id.IsMissing() {
+		return bson.Empty
+	}
+	size := 4 + 1 + len("_id\x00") + len(id.Data) + 1
+	b := append(binary.LittleEndian.AppendUint32(make([]byte, 0, size), uint32(size)), byte(id.Type))
+	return append(append(append(b, "_id\x00"...), id.Data...), 0)
 }
 
 func (c *Collection) logUpdate(w *oplog.WriteUnit, old, new, o bson.Raw, info *WriteInfo) error {
@@ -93,7 +101,7 @@ func (c *Collection) logUpdate(w *oplog.WriteUnit, old, new, o bson.Raw, info *W
 		w.LogLocal()
 		return nil
 	}
-	e := oplog.Entry{Op: oplog.OpUpdate, NS: c.NS.String(), UUID: c.UUID, O: o, O2: idDoc(old)}
+	e := oplog.Entry{Op: oplog.OpUpdate, NS: c.name, UUID: c.UUID, O: o, O2: idDoc(old)}
 	info.fill(&e, 0)
 	for _, ob := range c.cat.observers {
 		if err := ob.OnUpdate(w, c, old, new, &e); err != nil {
@@ -109,7 +117,7 @@ func (c *Collection) logDelete(w *oplog.WriteUnit, old bson.Raw, info *WriteInfo
 		w.LogLocal()
 		return nil
 	}
-	e := oplog.Entry{Op: oplog.OpDelete, NS: c.NS.String(), UUID: c.UUID, O: idDoc(old)}
+	e := oplog.Entry{Op: oplog.OpDelete, NS: c.name, UUID: c.UUID, O: idDoc(old)}
 	info.fill(&e, 0)
 	for _, ob := range c.cat.observers {
 		if err := ob.OnDelete(w, c, old, &e); err != nil {

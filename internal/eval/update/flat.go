@@ -232,41 +232,55 @@ func (u *Update) applyFlat(doc bson.Raw, in *Input) (r Result, ok bool) {
 	if in.NoEntry {
 		return r, true
 	}
-	var b bson.Builder
-	b.Reset(make([]byte, 0, 96))
-	b.Int32("$v", 2).Doc("diff")
+	e := append(make([]byte, 0, 96), "\x00\x00\x00\x00\x10$v\x00\x02\x00\x00\x00"...)
+	e, diff := openDoc(e, "diff")
+	var section int
 	if removed {
-		b.Doc("d")
+		e, section = openDoc(e, "d")
 		for _, c := range changes[:old] {
 			if c.what == drop {
-				b.Bool(u.flat[c.field].name, false)
+				e = append(appendHead(e, bson.TypeBool, u.flat[c.field].name), 0)
 			}
 		}
-		b.End()
+		e = closeDoc(e, section)
 	}
 	if updated {
-		b.Doc("u")
+		e, section = openDoc(e, "u")
 		for _, c := range changes[:old] {
 			if c.what == put {
-				b.Append(u.flat[c.field].name, vals[c.field])
+				e = appendElem(e, u.flat[c.field].name, vals[c.field])
 			}
 		}
-		b.End()
+		e = closeDoc(e, section)
 	}
 	if inserted {
-		b.Doc("i")
+		e, section = openDoc(e, "i")
 		for _, c := range changes[old:n] {
-			b.Append(u.flat[c.field].name, vals[c.field])
+			e = appendElem(e, u.flat[c.field].name, vals[c.field])
 		}
-		b.End()
+		e = closeDoc(e, section)
 	}
-	r.Entry = b.Finish()
+	r.Entry = closeDoc(closeDoc(e, diff), 0)
 	return r, true
 }
 
-func appendElem(dst []byte, key string, v bson.Value) []byte {
-	dst = append(dst, byte(v.Type))
-	dst = append(dst, key...)
+func openDoc(dst []byte, key string) (_ []byte, start int) {
+	dst = append(appendHead(dst, bson.TypeDocument, key), 0, 0, 0, 0)
+	return dst, len(dst) - 4
+}
+
+func closeDoc(dst []byte, start int) []byte {
 	dst = append(dst, 0)
-	return append(dst, v.Data...)
+	binary.LittleEndian.PutUint32(dst[start:], uint32(len(dst)-start))
+	return dst
+}
+
+func appendHead(dst []byte, t bson.Type, key string) []byte {
+	dst = append(dst, byte(t))
+	dst = append(dst, key...)
+	return append(dst, 0)
+}
+
+func appendElem(dst []byte, key string, v bson.Value) []byte {
+	return append(appendHead(dst, v.Type, key), v.Data...)
 }
