@@ -261,15 +261,16 @@ func updateRow(ctx context.Context, e *env) (*work, error) {
 	if err != nil {
 		return nil, err
 	}
-	last := make([]map[int32]int64, e.connections)
+	last := make([][]int64, e.connections) // by a worker's ids; 0: never
 	for i := range last {
-		last[i] = map[int32]int64{}
+		last[i] = make([]int64, e.docs/e.connections)
 	}
 	return &work{
 		unit: "operations", workers: e.connections, pings: pingsBefore,
 		op: func(ctx context.Context, w *worker) (int64, error) {
-			id := int32(w.rng.IntN(e.docs/e.connections)*e.connections + w.id)
-			v := w.calls<<20 | int64(id)
+			i := w.rng.IntN(e.docs / e.connections)
+			id := int32(i*e.connections + w.id)
+			v := (w.calls+1)<<20 | int64(id)
 			res, err := c.UpdateOne(ctx, bson.D{{Key: "_id", Value: id}}, bson.D{{Key: "$set", Value: bson.D{{Key: "u", Value: v}}}})
 			if err != nil {
 				return 0, err
@@ -277,16 +278,20 @@ func updateRow(ctx context.Context, e *env) (*work, error) {
 			if res.MatchedCount != 1 {
 				return 0, fmt.Errorf("WRONG: update of _id %d matched %d", id, res.MatchedCount)
 			}
-			last[w.id][id] = v
+			last[w.id][i] = v
 			return 1, nil
 		},
 		verify: func(ctx context.Context, _ *tally) error {
-			for _, m := range last {
+			for worker, values := range last {
 				n := 0
-				for id, v := range m {
+				for i, v := range values {
+					if v == 0 {
+						continue
+					}
 					if n++; n > 10 {
 						break
 					}
+					id := int32(i*e.connections + worker)
 					raw, err := c.FindOne(ctx, bson.D{{Key: "_id", Value: id}}).Raw()
 					if err != nil {
 						return err
