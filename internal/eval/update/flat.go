@@ -151,117 +151,134 @@ func (f *flatField) apply(v bson.Value) (next bson.Value, what outcome, ok bool)
 	return f.val, put, true
 }
 
+// flatRun is the evaluation of a flat update on one document.
+type flatRun struct {
+	doc  bson.Raw
+	dst  []byte // the new document, up to the change before from
+	from int    // what of doc is not yet copied
+	seen [maxFlat]bool
+	// changes are first those of fields that are there, in their order, then, from changes[old] on, new fields.
+	changes [maxFlat]flatChange
+	n, old  int
+}
+
+type flatChange struct {
+	name string
+	val  bson.Value
+	what outcome
+}
+
 // applyFlat evaluates a flat update; ok is false if the general way has to say what comes of it:
 // a name stands twice in doc, or there is an error.
-func (u *Update) applyFlat(doc bson.Raw, in *Input) (r Result, ok bool) {
-	var (
-		dst     []byte
-		seen    [maxFlat]bool
-		vals    [maxFlat]bson.Value
-		changes [maxFlat]struct {
-			field int8
-			what  outcome
-		}
-		n                 int // of changes: first those of fields that are there, in their order, then new ones
-		updated, inserted bool
-		removed           bool
-	)
-	own := in.Buf
-	if own != nil {
-		dst = slices.Grow((*own)[:0], len(doc)+64)
-		defer func() { *own = dst }()
+func (u *Update) applyFlat(doc bson.Raw, in *Input) (_ Result, ok bool) {
+	r := flatRun{doc: doc}
+	if own := in.Buf; own != nil {
+		r.dst = slices.Grow((*own)[:0], len(doc)+64)
+		defer func() { *own = r.dst }()
 	} else {
-		dst = make([]byte, 0, len(doc)+64)
+		r.dst = make([]byte, 0, len(doc)+64)
 	}
-	it, pos, from := doc.Iter(), 4, 0 // where the element starts; what is not yet copied
+	if !r.existing(u.flat) || !r.missing(u.flat) {
+		return Result{}, false
+	}
+	if r.n == 0 {
+		return Result{Doc: doc}, true
+	}
+	r.dst = append(r.dst, doc[r.from:]...)
+	binary.LittleEndian.PutUint32(r.dst, uint32(len(r.dst)))
+	res := Result{Doc: r.dst, Modified: true}
+	if !in.NoEntry {
+		res.Entry = r.entry()
+	}
+	return res, true
+}
+
+// existing changes the fields that are there.
+func (r *flatRun) existing(fields []flatField) (ok bool) {
+	it, pos := r.doc.Iter(), 4 // where an element starts
 	for it.Next() {
 		start := pos
 		pos += elemLen(&it)
-		i := indexOfFlat(u.flat, it.Key())
+		i := indexOfFlat(fields, it.Key())
 		if i < 0 {
 			continue
 		}
-		if seen[i] {
-			return r, false
+		if r.seen[i] {
+			return false
 		}
-		seen[i] = true
-		next, what, ok := u.flat[i].apply(it.Value())
+		r.seen[i] = true
+		next, what, ok := fields[i].apply(it.Value())
 		if !ok {
-			return r, false
+			return false
 		}
 		if what == keep {
 			continue
 		}
-		dst = append(dst, doc[from:start]...)
-		from = pos
-		vals[i], changes[n].field, changes[n].what = next, int8(i), what
-		n++
-		if what == drop {
-			removed = true
+		r.change(fields[i].name, next, what, start)
+		r.from = pos
+	}
+	r.old = r.n
+	return it.Err() == nil && pos == len(r.doc)-1
+}
+
+// missing adds the fields that are not there.
+func (r *flatRun) missing(fields []flatField) (ok bool) {
+	for i := range fields {
+		f := &fields[i]
+		if r.seen[i] || f.op == flatSetOnInsert || f.op == flatUnset {
 			continue
 		}
-		updated = true
-		dst = appendElem(dst, u.flat[i].name, next)
-	}
-	if it.Err() != nil || pos != len(doc)-1 {
-		return r, false
-	}
-	old := n
-	for i := range u.flat {
-		if f := &u.flat[i]; !seen[i] && f.op != flatSetOnInsert && f.op != flatUnset {
-			next, _, ok := f.apply(bson.Value{})
-			if !ok {
-				return r, false
-			}
-			if !inserted {
-				dst = append(dst, doc[from:pos]...)
-				from = pos
-			}
-			inserted = true
-			vals[i], changes[n].field = next, int8(i)
-			n++
-			dst = appendElem(dst, f.name, next)
+		next, what, ok := f.apply(bson.Value{})
+		if !ok {
+			return false
 		}
+		r.change(f.name, next, what, len(r.doc)-1)
 	}
-	if n == 0 {
-		return Result{Doc: doc}, true
+	return true
+}
+
+// change notes a change of what stands in the old document at start, and makes it.
+func (r *flatRun) change(name string, next bson.Value, what outcome, start int) {
+	r.dst = append(r.dst, r.doc[r.from:start]...)
+	r.from = start
+	r.changes[r.n] = flatChange{name, next, what}
+	r.n++
+	if what == put {
+		r.dst = appendElem(r.dst, name, next)
 	}
-	dst = append(dst, doc[from:]...)
-	binary.LittleEndian.PutUint32(dst, uint32(len(dst)))
-	r = Result{Doc: dst, Modified: true}
-	if in.NoEntry {
-		return r, true
-	}
+}
+
+// entry is the log's {$v: 2, diff: …}.
+func (r *flatRun) entry() bson.Raw {
 	e := append(make([]byte, 0, 96), "\x00\x00\x00\x00\x10$v\x00\x02\x00\x00\x00"...)
 	e, diff := openDoc(e, "diff")
-	var section int
-	if removed {
-		e, section = openDoc(e, "d")
-		for _, c := range changes[:old] {
-			if c.what == drop {
-				e = append(appendHead(e, bson.TypeBool, u.flat[c.field].name), 0)
-			}
+	e = flatSection(e, "d", r.changes[:r.old], drop)
+	e = flatSection(e, "u", r.changes[:r.old], put)
+	e = flatSection(e, "i", r.changes[r.old:r.n], put)
+	return closeDoc(closeDoc(e, diff), 0)
+}
+
+// flatSection adds the section of a diff that tells the changes of one kind, if there are any.
+func flatSection(e []byte, key string, changes []flatChange, what outcome) []byte {
+	start := 0
+	for i := range changes {
+		c := &changes[i]
+		if c.what != what {
+			continue
 		}
-		e = closeDoc(e, section)
-	}
-	if updated {
-		e, section = openDoc(e, "u")
-		for _, c := range changes[:old] {
-			if c.what == put {
-				e = appendElem(e, u.flat[c.field].name, vals[c.field])
-			}
+		if start == 0 {
+			e, start = openDoc(e, key)
 		}
-		e = closeDoc(e, section)
-	}
-	if inserted {
-		e, section = openDoc(e, "i")
-		for _, c := range changes[old:n] {
-			e = appendElem(e, u.flat[c.field].name, vals[c.field])
+		if what == drop {
+			e = append(appendHead(e, bson.TypeBool, c.name), 0)
+		} else {
+			e = appendElem(e, c.name, c.val)
 		}
-		e = closeDoc(e, section)
 	}
-	r.Entry = closeDoc(closeDoc(e, diff), 0)
-	return r, true
+	if start == 0 {
+		return e
+	}
+	return closeDoc(e, start)
 }
 
 func openDoc(dst []byte, key string) (_ []byte, start int) {
