@@ -66,9 +66,10 @@ const (
 	// pingsBetween: ping and the row by turns, for rows that only read. What the server does in
 	// the background meanwhile falls on both.
 	pingsBetween
-	// pingsBefore: one piece in front of the row, for rows that write. Between pieces of such a row
-	// the server would do in ping's time what the writes have left to do.
-	pingsBefore
+	// pingsAround: one piece in front of the row and one behind it, once the server is idle again, for
+	// rows that write. Between pieces of such a row, and right behind it, the server would do in ping's
+	// time what the writes have left to do.
+	pingsAround
 )
 
 // piece is how long ping and a row run before the other has its turn.
@@ -180,10 +181,16 @@ func (e *env) runRow(ctx context.Context, r row) (res result) {
 	switch w.pings {
 	case noPings:
 		err = e.drive(ctx, m, e.duration)
-	case pingsBefore:
-		err = e.drive(ctx, ping, max(e.duration/5, piece))
-		if err == nil {
-			err = e.drive(ctx, m, e.duration)
+	case pingsAround:
+		around := max(e.duration/5, piece)
+		steps := []func() error{
+			func() error { return e.drive(ctx, ping, around) },
+			func() error { return e.drive(ctx, m, e.duration) },
+			func() error { return e.settle(ctx) },
+			func() error { return e.drive(ctx, ping, around) },
+		}
+		for i := 0; i < len(steps) && err == nil; i++ {
+			err = steps[i]()
 		}
 	case pingsBetween:
 		var at, pingAt mark

@@ -55,7 +55,7 @@ func insertRow(ctx context.Context, e *env, wc *writeconcern.WriteConcern) (*wor
 	c := e.client.Database(benchDB).Collection("inserts", options.Collection().SetWriteConcern(wc))
 	var next atomic.Int64
 	return &work{
-		unit: "operations", workers: e.connections, pings: pingsBefore,
+		unit: "operations", workers: e.connections, pings: pingsAround,
 		op: func(ctx context.Context, _ *worker) (int64, error) {
 			_, err := c.InsertOne(ctx, e.document(int(next.Add(1))-1))
 			return 1, err
@@ -266,7 +266,7 @@ func updateRow(ctx context.Context, e *env) (*work, error) {
 		last[i] = make([]int64, e.docs/e.connections)
 	}
 	return &work{
-		unit: "operations", workers: e.connections, pings: pingsBefore,
+		unit: "operations", workers: e.connections, pings: pingsAround,
 		op: func(ctx context.Context, w *worker) (int64, error) {
 			i := w.rng.IntN(e.docs / e.connections)
 			id := int32(i*e.connections + w.id)
