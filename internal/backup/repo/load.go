@@ -151,15 +151,21 @@ func (r *Repo) publish(name string, packs []packEntry, also *chunkIndex) {
 	}
 }
 
-// inOrder runs get for every item, n at a time, and hands the results to use in the items' order.
+// inOrder runs get for every item, n at a time, and hands the results to use in the items' order. None
+// is still running when it returns, at the first error either: the caller may close what they use.
 func inOrder[T, V any](ctx context.Context, n int, items []T, get func(context.Context, T) (V, error), use func(T, V) error) error {
 	type result struct {
 		v   V
 		err error
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	queue := make(chan chan result, n)
+	defer func() {
+		cancel()
+		for c := range queue {
+			<-c
+		}
+	}()
 	go func() {
 		defer close(queue)
 		for _, it := range items {
