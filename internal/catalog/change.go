@@ -115,7 +115,7 @@ func (ch *change) rename(c *Collection, to Namespace, keepTemp bool) (*Collectio
 		}
 		opts = o
 	}
-	n := c.with(func(n *Collection) { n.NS, n.name, n.Options = to, to.String(), opts })
+	n := c.with(func(n *Collection) { n.NS, n.Options = to, opts })
 	ch.e.remove(c)
 	ch.put(n)
 	return n, nil

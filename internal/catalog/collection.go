@@ -238,6 +238,7 @@ func (c *Collection) StorageSize() (uint64, error) {
 func (c *Collection) with(change func(*Collection)) *Collection {
 	n := *c
 	change(&n)
+	n.name = n.NS.String()
 	return &n
 }
 

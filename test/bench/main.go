@@ -85,8 +85,8 @@ func run(ctx context.Context, c config, args []string) error {
 		return nil
 	case (c.uri == "") == (c.start == ""):
 		return fmt.Errorf("give either --uri or --start")
-	case c.connections < 1 || c.docs < 1000 || c.docSize < 200:
-		return fmt.Errorf("at least 1 connection, 1000 documents and 200 bytes a document")
+	case c.connections < 1 || c.docs < 1000 || c.docs < c.connections || c.docSize < 200:
+		return fmt.Errorf("at least 1 connection, 1000 documents, a document for each connection, and 200 bytes a document")
 	}
 	return measure(ctx, c)
 }

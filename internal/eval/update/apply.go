@@ -1,7 +1,6 @@
 package update
 
 import (
-	"encoding/binary"
 	"slices"
 	"strconv"
 	"strings"
@@ -75,19 +74,15 @@ func (r *run) open() int {
 }
 
 func (r *run) end(start int) {
-	r.dst = append(r.dst, 0)
-	binary.LittleEndian.PutUint32(r.dst[start:], uint32(len(r.dst)-start))
+	r.dst = closeDoc(r.dst, start)
 }
 
 func (r *run) head(t bson.Type, key string) {
-	r.dst = append(r.dst, byte(t))
-	r.dst = append(r.dst, key...)
-	r.dst = append(r.dst, 0)
+	r.dst = appendHead(r.dst, t, key)
 }
 
 func (r *run) copy(key string, v bson.Value) {
-	r.head(v.Type, key)
-	r.dst = append(r.dst, v.Data...)
+	r.dst = appendElem(r.dst, key, v)
 }
 
 func (r *run) fail(err error) {

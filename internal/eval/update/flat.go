@@ -51,7 +51,7 @@ func flatOpOf(name string) flatOp {
 
 // ParseFlat is Parse, without options and into u, for an update that does no more than set, unset,
 // count or multiply a few fields at the top of the document. It returns false for any other, right
-// or wrong, which Parse must see; u is then of no use.
+// or wrong, which Parse must see; u is then of no use. u must not be copied.
 func (u *Update) ParseFlat(v bson.Value) bool {
 	*u = Update{kind: Operators}
 	u.flat = u.flatRoom[:0]
@@ -119,7 +119,7 @@ func (f *flatField) modifier() modifier {
 	case flatUnset:
 		return unset{}
 	case flatInc, flatMul:
-		return arithmetic{f.val, f.op == flatMul, map[flatOp]string{flatInc: "$inc", flatMul: "$mul"}[f.op]}
+		return arithmetic{f.val, f.op == flatMul}
 	}
 	return set{f.val, f.op == flatSetOnInsert}
 }
@@ -135,20 +135,7 @@ func (f *flatField) apply(v bson.Value) (next bson.Value, what outcome, ok bool)
 	case flatUnset:
 		return v, drop, true
 	}
-	if !v.IsMissing() && !v.IsNumber() {
-		return v, keep, false
-	}
-	switch {
-	case !v.IsMissing():
-		if next, ok = calculate(v, f.val, f.op == flatMul); !ok {
-			return v, keep, false
-		}
-		next, what, _ = replaceWith(v, next)
-		return next, what, true
-	case f.op == flatMul:
-		return zeroOf(f.val.Type), put, true
-	}
-	return f.val, put, true
+	return arithmetic{f.val, f.op == flatMul}.change(v)
 }
 
 // flatRun is the evaluation of a flat update on one document.

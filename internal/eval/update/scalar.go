@@ -73,43 +73,60 @@ func (m extreme) apply(_ *run, v bson.Value) (bson.Value, outcome, error) {
 
 // arithmetic is $inc and $mul.
 type arithmetic struct {
-	v    bson.Value
-	mul  bool
-	name string
+	v   bson.Value
+	mul bool
+}
+
+func (m arithmetic) name() string {
+	if m.mul {
+		return "$mul"
+	}
+	return "$inc"
 }
 
 func parseInc(_ *parser, path string, v bson.Value) (modifier, error) {
 	if !v.IsNumber() {
 		return nil, typeMismatch("Cannot increment with non-numeric argument: {%s: %s}", path, v)
 	}
-	return arithmetic{v, false, "$inc"}, nil
+	return arithmetic{v, false}, nil
 }
 
 func parseMul(_ *parser, path string, v bson.Value) (modifier, error) {
 	if !v.IsNumber() {
 		return nil, typeMismatch("Cannot multiply with non-numeric argument: {%s: %s}", path, v)
 	}
-	return arithmetic{v, true, "$mul"}, nil
+	return arithmetic{v, true}, nil
 }
 
 func (arithmetic) creates(*run) bool { return true }
 
 func (m arithmetic) apply(r *run, v bson.Value) (bson.Value, outcome, error) {
-	if v.IsMissing() {
-		if !m.mul {
-			return m.v, put, nil
-		}
-		return zeroOf(m.v.Type), put, nil
-	}
-	if !v.IsNumber() {
+	next, what, ok := m.change(v)
+	switch {
+	case ok:
+		return next, what, nil
+	case !v.IsNumber():
 		return v, keep, typeMismatch("Cannot apply %s to a value of non-numeric type. %s has the field '%s' of non-numeric type %s",
-			m.name, r.documentID(), r.lastName(), v.Type)
+			m.name(), r.documentID(), r.lastName(), v.Type)
 	}
-	next, ok := calculate(v, m.v, m.mul)
-	if !ok {
-		return v, keep, badValue("Failed to apply %s operations to current value (%s) for document %s", m.name, debugNumber(v), r.documentID())
+	return v, keep, badValue("Failed to apply %s operations to current value (%s) for document %s", m.name(), debugNumber(v), r.documentID())
+}
+
+// change is apply without the words of its errors: ok is false if v is no number, or the result is none.
+func (m arithmetic) change(v bson.Value) (next bson.Value, what outcome, ok bool) {
+	switch {
+	case v.IsMissing() && m.mul:
+		return zeroOf(m.v.Type), put, true
+	case v.IsMissing():
+		return m.v, put, true
+	case !v.IsNumber():
+		return v, keep, false
 	}
-	return replaceWith(v, next)
+	if next, ok = calculate(v, m.v, m.mul); !ok {
+		return v, keep, false
+	}
+	next, what, _ = replaceWith(v, next)
+	return next, what, true
 }
 
 func zeroOf(t bson.Type) bson.Value {
